@@ -1,0 +1,183 @@
+"""The canon of a character: its entities, its facts and its timeline, read from ``canon/*.yaml``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from camelbell_core.checked_yaml import Document, suggest
+from camelbell_core.errors import CamelBellError, Problem
+from camelbell_core.names import NameIndex, fold_vocabulary
+from camelbell_core.records import Entity, Fact, Point
+from camelbell_core.text import mentions
+
+_POINT = re.compile(r"(?:book\s*)?(\d{1,3})(?:\s*[-–.]\s*(\d{1,4}))?", re.IGNORECASE)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class EntityRow(_Strict):
+    """One entry under ``entities:``."""
+
+    type: str
+    names: dict[str, str]
+    aliases: list[str] = []
+
+
+class FactRow(_Strict):
+    """One entry under ``facts:``."""
+
+    id: str
+    about: list[str]
+    text: dict[str, str]
+    voice: dict[str, str] = {}
+    ask: dict[str, list[str]] = {}
+    answer: list[str] = []
+    relation: str = ""
+    source: str = ""
+    known_from: str = ""
+    true_from: str = ""
+    true_until: str = ""
+
+
+class TimelineRow(_Strict):
+    """``timeline:``: how many chapters each part of the story has."""
+
+    chapters: list[int]
+    part: dict[str, str] = {}
+
+
+class CanonFile(_Strict):
+    """A file of canon/."""
+
+    entities: dict[str, EntityRow] = {}
+    facts: list[FactRow] = []
+    timeline: TimelineRow | None = None
+
+
+class Canon:
+    """All that is true in a character's world."""
+
+    def __init__(
+        self, entities: Mapping[str, Entity], facts: Iterable[Fact], chapters: Iterable[int] = (), extra: str = ""
+    ) -> None:
+        self.entities = dict(entities)
+        self.facts = {fact.id: fact for fact in facts}
+        self.chapters = tuple(chapters)
+        self._extra = extra
+
+    @cached_property
+    def names(self) -> NameIndex:
+        """The index of every name of every entity."""
+        return NameIndex(self.entities.values())
+
+    @cached_property
+    def vocabulary(self) -> str:
+        """All text of the canon, folded, for telling known words from unknown names."""
+        texts = [self._extra]
+        for fact in self.facts.values():
+            texts += [*fact.text.values(), *fact.voice.values(), *(a for asks in fact.ask.values() for a in asks)]
+            texts += fact.answer
+        texts += [name for entity in self.entities.values() for name in entity.all_names()]
+        return fold_vocabulary(texts)
+
+    def alternatives(self, item: str) -> list[str]:
+        """Return the words that satisfy one item of a fact's ``answer``: words, or an entity's every name."""
+        words: list[str] = []
+        for part in (part.strip() for part in item.split("|")):
+            entity = self.entities.get(part)
+            words += entity.all_names() if entity else ()
+            words += [part] if part and "_" not in part else ()
+        return words
+
+    def missing(self, fact: Fact, text: str) -> list[str]:
+        """Return what a right answer to the fact's questions must contain and this text does not."""
+        return [item for item in fact.answer if not any(mentions(text, word) for word in self.alternatives(item))]
+
+    def point(self, text: str) -> Point:
+        """Return a story time from ``3-22``, ``3`` or ``book 3`` (the end of that part)."""
+        match = _POINT.fullmatch(text.strip())
+        if not self.chapters:
+            raise CamelBellError(f"this character has no timeline, so it has no story time {text!r}")
+        if match:
+            part = int(match[1])
+            if 1 <= part <= len(self.chapters):
+                chapter = int(match[2]) if match[2] else self.chapters[part - 1]
+                if 1 <= chapter <= self.chapters[part - 1]:
+                    return Point(part, chapter)
+        last = len(self.chapters)
+        raise CamelBellError(
+            f"there is no story time {text!r}",
+            f"allowed: 1-1 to {last}-{self.chapters[-1]}, as part-chapter, or a part",
+        )
+
+
+def read_canon(folder: Path, languages: Iterable[str], extra: str = "") -> tuple[Canon, list[Problem]]:
+    """Read all files of a canon folder; what is wrong comes back as problems."""
+    documents = [Document(file) for file in sorted(folder.rglob("*.yaml"))]
+    rows = [(document, row) for document in documents if (row := document.check(CanonFile)) is not None]
+    problems = [problem for document in documents for problem in document.problems]
+    chapters = next((row.timeline.chapters for _, row in rows if row.timeline), [])
+    entities: dict[str, Entity] = {}
+    for document, row in rows:
+        for key, entry in row.entities.items():
+            if key in entities:
+                problems.append(document.problem(("entities", key), "this entity is already declared"))
+            entities[key] = Entity(key, entry.type, entry.names, tuple(entry.aliases))
+            lacking = [language for language in languages if not entry.names.get(language)]
+            if lacking:
+                problems.append(document.problem(("entities", key), f"has no name in {', '.join(lacking)}"))
+    canon = Canon(entities, (), chapters, extra)
+    for document, row in rows:
+        for number, fact_row in enumerate(row.facts):
+            _read_fact(canon, document, ("facts", number), fact_row, list(languages), problems)
+    return canon, problems
+
+
+def _read_fact(
+    canon: Canon,
+    document: Document,
+    place: tuple[int | str, ...],
+    row: FactRow,
+    languages: list[str],
+    problems: list[Problem],
+) -> None:
+    def wrong(key: str, what: str) -> None:
+        problems.append(document.problem((*place, key), what))
+
+    points: dict[str, Point | None] = {}
+    for key in ("source", "known_from", "true_from", "true_until"):
+        try:
+            points[key] = canon.point(getattr(row, key)) if getattr(row, key) else None
+        except CamelBellError as error:
+            wrong(key, f"{error.message} ({error.hint})" if error.hint else error.message)
+    for entity in row.about:
+        if entity not in canon.entities:
+            wrong("about", f"unknown entity {entity!r}" + suggest(entity, canon.entities))
+    for item in row.answer:
+        if re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)+", item) and item not in canon.entities:
+            wrong("answer", f"unknown entity {item!r}" + suggest(item, canon.entities))
+    for language in languages:
+        if not row.text.get(language):
+            wrong("text", f"lacks the language {language}")
+    if row.id in canon.facts:
+        wrong("id", f"the id {row.id!r} is already taken")
+    canon.facts[row.id] = Fact(
+        id=row.id,
+        about=tuple(row.about),
+        text=row.text,
+        voice=row.voice,
+        ask={language: tuple(asks) for language, asks in row.ask.items()},
+        answer=tuple(row.answer),
+        relation=row.relation,
+        source=points.get("source"),
+        known_from=points.get("known_from"),
+        true_from=points.get("true_from"),
+        true_until=points.get("true_until"),
+    )

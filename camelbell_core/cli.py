@@ -1,0 +1,480 @@
+"""The command line: each command calls one function of the engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from camelbell_core import __version__
+from camelbell_core.errors import CamelBellError
+
+if TYPE_CHECKING:
+    from camelbell_core.pipeline import Run, Ticker
+
+_PRESETS = click.option(
+    "--preset", default="quick", show_default=True, help="How much work: quick, full, or one of the bundle's."
+)
+_BASE = click.option(
+    "--base", default="", help="Base model: embedded, smollm2, a folder or a hub id (default: the bundle's)."
+)
+
+
+def with_places(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that every command has: where runs and bundles live."""
+    folder = click.Path(path_type=Path, file_okay=False)
+    command = click.option("--characters", multiple=True, type=folder, help="A folder of bundles, looked into first.")(
+        command
+    )
+    return click.option("--workspace", type=folder, help="Where this run's files live.")(command)
+
+
+def with_speaker(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of commands that talk: which adapter, with or without memory and guard."""
+    command = click.option("--no-guard", is_flag=True, help="Show what the model says, unjudged.")(command)
+    command = click.option("--no-memory", is_flag=True, help="Put no facts into the prompt.")(command)
+    command = click.option("--no-adapter", is_flag=True, help="Talk with the base model as it is.")(command)
+    adapter = click.Path(path_type=Path, file_okay=False)
+    return click.option("--adapter", type=adapter, help="An adapter folder (default: the run's, else the bundle's).")(
+        command
+    )
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="camelbell")
+def cli() -> None:
+    """Character chatbots from a folder: questions, answers, filters, LoRA, chat."""
+
+
+@cli.command("characters")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+@with_places
+def list_characters(as_json: bool, workspace: Path | None, characters: tuple[Path, ...]) -> None:
+    """List the characters that were found; none of their code is run."""
+    from camelbell_core.character import find_characters, read_character
+
+    rows: list[dict[str, Any]] = []
+    for ref in find_characters(characters).values():
+        row: dict[str, Any] = {
+            "name": ref.name,
+            "path": str(ref.root),
+            "from": ref.origin,
+            "code": ref.plugin is not None,
+        }
+        try:
+            config = read_character(ref).config
+            row |= {"title": config.name, "languages": config.languages, "description": config.description}
+        except CamelBellError as error:
+            row["error"] = error.message
+        rows.append(row)
+    if as_json:
+        click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+        return
+    for row in rows:
+        about = "broken: see `camelbell check " + row["name"] + "`" if "error" in row else row["description"]
+        code = "  [runs code: plugin.py]" if row["code"] else ""
+        click.echo(f"{row['name']:<16} {' / '.join(row.get('title', {}).values())}  {about}{code}")
+
+
+@cli.command("plugins")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+@with_places
+def list_plugins(as_json: bool, workspace: Path | None, characters: tuple[Path, ...]) -> None:
+    """List the plugins, what they offer, and which do not load."""
+    from camelbell_core.registry import ROLES, build_registry
+
+    registry = build_registry()
+    offers = {role: {name: part.summary() for name, part in registry.offers(role).items()} for role in ROLES}
+    if as_json:
+        plugins = [
+            {k: getattr(p, k) for k in ("name", "source", "version", "hooks", "error")} for p in registry.plugins
+        ]
+        click.echo(json.dumps({"plugins": plugins, "parts": offers}, ensure_ascii=False, indent=2))
+        return
+    for plugin in registry.plugins:
+        state = f"DOES NOT WORK: {plugin.error}" if plugin.error else ", ".join(plugin.hooks)
+        click.echo(f"{plugin.name:<20} {plugin.source} {plugin.version}".rstrip() + f"  {state}")
+    for role, parts in offers.items():
+        click.echo(f"\n{role.replace('_', ' ')}:")
+        for name, summary in parts.items():
+            click.echo(f"  {name:<16} {summary}")
+
+
+@cli.command("check")
+@click.argument("name")
+@with_places
+def check(name: str, workspace: Path | None, characters: tuple[Path, ...]) -> None:
+    """Read the whole bundle NAME and show every mistake; nothing else is done."""
+    run = open_named_run(name, workspace, characters)
+    character = run.character
+    canon = character.canon
+    values = sum(len(values) for values in character.slots.values())
+    click.echo(f"{name}: no mistakes")
+    click.echo(
+        f"  {len(character.seeds)} seeds, {len(character.slots)} slots with {values} values, "
+        f"{len(canon.facts)} facts on {len(canon.entities)} entities"
+    )
+    if not canon.facts:
+        click.echo("  warning: the canon is empty, so the character will admit that it does not know")
+    for language in character.languages:
+        asked = sum(bool(fact.ask.get(language)) for fact in canon.facts.values())
+        told = sum(bool(fact.voice.get(language)) for fact in canon.facts.values())
+        click.echo(f"  {language}: {asked} facts with questions, {told} told in the character's voice")
+
+
+@cli.command("new")
+@click.argument("name")
+@click.option("--from", "source", default="", help="Copy this character (default: a small commented bundle).")
+@click.option("--to", type=click.Path(path_type=Path, file_okay=False), default=Path("characters"), show_default=True)
+@with_places
+def new(name: str, source: str, to: Path, workspace: Path | None, characters: tuple[Path, ...]) -> None:
+    """Make a new character: a folder with commented YAML files to edit."""
+    from camelbell_core.scaffold import new_bundle
+
+    folder = new_bundle(name, source, characters[0] if characters else to, characters)
+    click.echo(f"made {folder}\nedit its YAML files, then: camelbell check {name}")
+
+
+@cli.command("questions")
+@click.argument("name")
+@click.option("-n", "count", type=click.IntRange(min=1), help="How many (default: the preset's).")
+@_PRESETS
+@with_places
+def questions(name: str, count: int | None, preset: str, workspace: Path | None, characters: tuple[Path, ...]) -> None:
+    """Make questions for NAME."""
+    from camelbell_core.pipeline import make_questions
+
+    with opened_run(name, workspace, characters) as run:
+        report = make_questions(run, count or run.character.preset(preset).questions)
+    click.echo(_told_questions(report))
+
+
+@cli.command("answers")
+@click.argument("name")
+@_BASE
+@with_places
+def answers(name: str, base: str, workspace: Path | None, characters: tuple[Path, ...]) -> None:
+    """Have the teacher answer the questions of NAME; goes on where it stopped."""
+    from camelbell_core.pipeline import load_model, make_answers
+
+    with opened_run(name, workspace, characters) as run:
+        report = make_answers(run, lambda: load_model(run, base or run.character.config.base, None))
+    click.echo(f"{report['answered']} of {report['questions']} questions answered by {report['teacher']}")
+
+
+@cli.command("filter")
+@click.argument("name")
+@with_places
+def filter_answers(name: str, workspace: Path | None, characters: tuple[Path, ...]) -> None:
+    """Judge the answers of NAME; each rejected one keeps its filter and reason."""
+    from camelbell_core.pipeline import filter_pairs
+
+    with opened_run(name, workspace, characters) as run:
+        report = filter_pairs(run)
+    click.echo(_told_filter(report))
+
+
+@cli.command("train")
+@click.argument("name")
+@_BASE
+@_PRESETS
+@with_places
+def train(name: str, base: str, preset: str, workspace: Path | None, characters: tuple[Path, ...]) -> None:
+    """Tune a base model on the kept pairs of NAME; goes on from its last checkpoint."""
+    from camelbell_core import pipeline
+
+    with opened_run(name, workspace, characters) as run:
+        chosen = base or run.character.config.base
+        report = pipeline.train(run, chosen, run.character.preset(preset))
+        click.echo(_told_training(report, run.workspace.adapter(chosen)))
+
+
+@cli.command("eval")
+@click.argument("name")
+@_BASE
+@click.option("--quiz", type=click.Path(path_type=Path, dir_okay=False), help="A JSONL quiz (default: the bundle's).")
+@click.option("--limit", default=0, help="Take this many items, spread over kinds and languages.")
+@click.option("--answers", "out", type=click.Path(path_type=Path, dir_okay=False), help="Write the answers as JSONL.")
+@click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write the scores as JSON.")
+@with_speaker
+@with_places
+def evaluate(
+    name: str,
+    base: str,
+    quiz: Path | None,
+    limit: int,
+    out: Path | None,
+    report: Path | None,
+    adapter: Path | None,
+    no_adapter: bool,
+    no_memory: bool,
+    no_guard: bool,
+    workspace: Path | None,
+    characters: tuple[Path, ...],
+) -> None:
+    """Put a quiz to NAME and count the truthful answers."""
+    from camelbell_core import evaluation, pipeline
+    from camelbell_core.journal import write_json, write_rows
+
+    run = open_named_run(name, workspace, characters)
+    items = evaluation.read_quiz(quiz) if quiz else pipeline.find_quiz(run.character)
+    if not items:
+        raise CamelBellError(f"{name} has no quiz of its own", "name one: --quiz FILE")
+    items = evaluation.sample(items, limit, f"quiz:{name}")
+    speaker = _speaker(run, base, adapter, no_adapter)
+    answered = pipeline.run_evaluation(run, speaker, items, memory=not no_memory, guard=not no_guard)
+    if out:
+        rows = ({"id": a.item.id, "answer": a.answer, "facts": list(a.facts)} for a in answered)
+        write_rows(out, rows)
+    if report:
+        write_json(report, _score_rows(answered))
+    _print_scores(answered)
+
+
+@cli.command("chat")
+@click.argument("name")
+@_BASE
+@click.option("--message", "-m", help="Print one answer and leave.")
+@click.option("--at", default="", help='Story time: the character knows only what it knew then, e.g. 3-22 or "book 3".')
+@click.option("--temperature", default=0.0, show_default=True)
+@click.option("--max-tokens", default=96, show_default=True)
+@click.option("--frontend", default="", help="A chat frontend (default: the bundle's).")
+@with_speaker
+@with_places
+def chat(
+    name: str,
+    base: str,
+    message: str | None,
+    at: str,
+    temperature: float,
+    max_tokens: int,
+    frontend: str,
+    adapter: Path | None,
+    no_adapter: bool,
+    no_memory: bool,
+    no_guard: bool,
+    workspace: Path | None,
+    characters: tuple[Path, ...],
+) -> None:
+    """Talk to NAME in the terminal; lines piped in are answered one by one."""
+    from camelbell_core.roles import ChatFrontend
+    from camelbell_core.session import Settings, open_session
+
+    run = open_named_run(name, workspace, characters)
+    point = run.character.canon.point(at) if at else None
+    settings = Settings(max_tokens=max_tokens, temperature=temperature, at=point)
+    talker = run.registry.build(ChatFrontend, "chat_frontends", frontend or run.character.config.frontend)
+    speaker = _speaker(run, base, adapter, no_adapter)
+    session = open_session(
+        run.character, run.registry, speaker, memory=not no_memory, guard=not no_guard, settings=settings
+    )
+    if message is not None:
+        if not message.strip():
+            raise CamelBellError("the message is empty", 'say something: --message "..."')
+        click.echo(session.ask(message.strip()))
+    else:
+        talker.run(session)
+
+
+@cli.command("run")
+@click.argument("name")
+@_BASE
+@_PRESETS
+@with_places
+def run_all(name: str, base: str, preset: str, workspace: Path | None, characters: tuple[Path, ...]) -> None:
+    """Do the whole job for NAME: questions, answers, filters, training, evaluation, one spoken answer."""
+    from camelbell_core import evaluation, pipeline
+
+    with opened_run(name, workspace, characters) as run:
+        chosen = base or run.character.config.base
+        plan = run.character.preset(preset)
+        click.echo(_told_questions(pipeline.make_questions(run, plan.questions)))
+        made = pipeline.make_answers(run, lambda: pipeline.load_model(run, chosen, None))
+        click.echo(f"{made['answered']} of {made['questions']} questions answered by {made['teacher']}")
+        click.echo(_told_filter(pipeline.filter_pairs(run)))
+        items = evaluation.sample(pipeline.find_quiz(run.character), plan.quiz, f"quiz:{name}")
+        before = []
+        if items:
+            bare = pipeline.load_model(run, chosen, None)
+            before = pipeline.run_evaluation(run, bare, items, memory=False, guard=False, label="eval before")
+            del bare
+        folder = run.workspace.adapter(chosen)
+        click.echo(_told_training(pipeline.train(run, chosen, plan), folder))
+        speaker = pipeline.load_model(run, chosen, folder)
+        if items:
+            after = pipeline.run_evaluation(run, speaker, items, label="eval after")
+            click.echo("\nbefore: the base model alone")
+            _print_scores(before)
+            click.echo("\nafter: adapter, facts and guard")
+            _print_scores(after)
+        _say_one(run, speaker)
+        click.echo(f"\ntalk on: camelbell chat {name}" + (f" --workspace {workspace}" if workspace else ""))
+
+
+# --- what the commands share ----------------------------------------------------------------------
+
+
+def open_named_run(name: str, workspace: Path | None, characters: tuple[Path, ...] | list[Path]) -> Run:
+    """Open a character by name, all of its bundle checked."""
+    from camelbell_core.character import data_dir, find_character
+    from camelbell_core.pipeline import open_run
+
+    ref = find_character(name, characters)
+    return open_run(ref, workspace or data_dir() / "runs" / name, _progress)
+
+
+@contextmanager
+def opened_run(name: str, workspace: Path | None, characters: tuple[Path, ...]) -> Iterator[Run]:
+    """Open a character and hold its workspace for as long as files are written."""
+    run = open_named_run(name, workspace, characters)
+    with run.workspace.lock():
+        yield run
+
+
+@contextmanager
+def _progress(label: str) -> Iterator[Ticker]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        task = bars.add_task(label, total=None, note="")
+
+        def tick(done: int, total: int, note: str = "") -> None:
+            bars.update(task, completed=done, total=total, note=note)
+
+        yield tick
+
+
+def _speaker(run: Run, base: str, adapter: Path | None, no_adapter: bool) -> Any:
+    from camelbell_core.pipeline import find_adapter, load_model
+
+    chosen = base or run.character.config.base
+    folder = None if no_adapter else adapter or find_adapter(run, chosen)
+    if folder is None and not no_adapter:
+        hint = f"train one: camelbell run {run.character.name}"
+        click.echo(f"note: there is no adapter for the base {chosen!r} yet, so the bare model talks; {hint}", err=True)
+    return load_model(run, chosen, folder)
+
+
+def _say_one(run: Run, speaker: Any) -> None:
+    """Let the character say one thing in each of its languages."""
+    from camelbell_core.session import open_session
+
+    session = open_session(run.character, run.registry, speaker)
+    hello = {"zh": "你是谁？", "en": "Who are you?"}
+    for language in run.character.languages:
+        question = hello.get(language)
+        if question:
+            session.reset()
+            click.echo(f"\n> {question}\n{session.ask(question)}")
+
+
+def _told_questions(report: dict[str, Any]) -> str:
+    parts = ", ".join(f"{name} {count}" for name, count in report["by_generator"].items())
+    short = (
+        f"\n  {report['wanted'] - report['questions']} fewer than asked for: {report['short']}"
+        if report["short"]
+        else ""
+    )
+    return f"{report['questions']} questions ({parts}){short}"
+
+
+def _told_filter(report: dict[str, Any]) -> str:
+    lines = [f"{report['kept']} of {report['in']} pairs kept"]
+    for name, count in sorted(report["rejected"].items(), key=lambda item: -item[1]):
+        example = report["examples"][name]
+        lines.append(f"  {name} rejected {count}, e.g. {example['question']!r}: {example['reason']}")
+    return "\n".join(lines)
+
+
+def _told_training(report: dict[str, Any], folder: Path) -> str:
+    held = f", held-out loss {report['held_out_loss']:.3f}" if report.get("held_out_loss") is not None else ""
+    return (
+        f"trained on {report['examples']} pairs in {report['seconds']:.0f} s "
+        f"({report['tokens_per_second']:.0f} tokens/s){held}; adapter: {folder}"
+    )
+
+
+def _score_rows(answered: Any) -> dict[str, Any]:
+    from camelbell_core.evaluation import scores
+
+    rows: list[dict[str, Any]] = []
+    for (kind, language), score in sorted(scores(answered).items()):
+        low, high = score.interval()
+        rows.append({"kind": kind, "lang": language, "truthful": score.share, "n": score.n, "low": low, "high": high})
+    return {"scores": rows}
+
+
+def _print_scores(answered: Any) -> None:
+    """Print a row a kind, a column a language, and last the line that other programs read."""
+    from camelbell_core.evaluation import scores
+
+    table = scores(answered)
+    languages = sorted({language for _, language in table if language})
+    click.echo(f"{'kind':<16}" + "".join(f"{language:>16}" for language in languages) + f"{'all':>16}")
+    for kind in [*sorted({kind for kind, _ in table if kind}), ""]:
+        cells = [table.get((kind, language)) for language in [*languages, ""]]
+        shown = [f"{cell.share:.3f} (n={cell.n})" if cell else "-" for cell in cells]
+        click.echo(f"{kind or 'all':<16}" + "".join(f"{cell:>16}" for cell in shown))
+    total = table["", ""]
+    low, high = total.interval()
+    click.echo(f"95 % interval {low:.3f} to {high:.3f}")
+    click.echo(f"truthful {total.share:.3f} (n={total.n})")
+
+
+def main() -> None:
+    """Run the command line; mistakes end in one line and a hint, exit 2, bugs keep their traceback."""
+    from camelbell_core.registry import build_registry
+
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        registry = build_registry()
+        registry.manager.hook.register_commands(cli=cli)
+        for plugin in registry.plugins:
+            if plugin.error:
+                click.echo(f"note: plugin {plugin.name!r} ({plugin.source}) is skipped: {plugin.error}", err=True)
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as leaving:
+        sys.exit(leaving.exit_code)
+    except click.Abort:
+        click.echo("stopped; run the same command to go on", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except CamelBellError as error:
+        click.echo(f"camelbell: {error.message}", err=True)
+        if error.hint:
+            click.echo(f"  {error.hint}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""A base model in memory, perhaps with an adapter, and its streaming generation.
+
+torch, transformers and peft are imported inside functions: listings and help never pay for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from camelbell_core.errors import CamelBellError
+from camelbell_core.prompts import Prompt, layout_for
+from camelbell_core.registry import Registry
+from camelbell_core.roles import BaseModel, LanguageModel, TrainableBase
+
+_WINDOW = 4096  # tokens; a small model says nothing sensible beyond, whatever its configuration allows
+
+
+class TorchModel(LanguageModel):
+    """A transformers model that continues prompts."""
+
+    def __init__(self, base: TrainableBase, adapter: Path | None = None) -> None:
+        self.name = base.name
+        self.tokenizer = base.tokenizer
+        self.layout = layout_for(base.tokenizer)
+        self.model = base.model.eval()
+        limit = getattr(base.model.config, "max_position_embeddings", None) or _WINDOW
+        self.window = min(limit, _WINDOW)
+        if adapter is not None:
+            from camelbell_core.adapters import attach
+
+            self.model = attach(base, self.layout, adapter)
+            self.adapter = str(adapter)
+
+    def stream(
+        self, prompt: Prompt, max_tokens: int, temperature: float = 0.0, stop: Callable[[], bool] | None = None
+    ) -> Iterator[str]:
+        """Yield the reply in pieces of whole characters; greedy at temperature 0."""
+        import torch
+        from transformers import StoppingCriteriaList, TextIteratorStreamer
+
+        ids = self.layout.fit(prompt, self.window - max_tokens)
+        streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        left = False
+
+        def should_stop(input_ids: Any, scores: Any, **more: Any) -> Any:
+            ended = left or (stop is not None and stop())
+            return torch.full((input_ids.shape[0],), ended, dtype=torch.bool, device=input_ids.device)
+
+        options: dict[str, Any] = {"do_sample": False, "top_k": None, "top_p": None}
+        if temperature > 0:
+            options = {"do_sample": True, "temperature": temperature, "top_p": 0.9}
+        failures: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                input_ids = torch.tensor([ids], device=self.model.device)
+                with torch.inference_mode():
+                    self.model.generate(
+                        input_ids,
+                        attention_mask=torch.ones_like(input_ids),
+                        max_new_tokens=max_tokens,
+                        eos_token_id=self.layout.end_ids,
+                        pad_token_id=self.tokenizer.pad_token_id or self.tokenizer.eos_token_id,
+                        stopping_criteria=StoppingCriteriaList([should_stop]),
+                        streamer=streamer,
+                        **options,
+                    )
+            except BaseException as error:
+                failures.append(error)
+                streamer.end()
+
+        thread = Thread(target=work, daemon=True)
+        thread.start()
+        try:
+            yield from (piece for piece in streamer if piece)
+        finally:
+            left = True
+            thread.join()
+        if failures:
+            raise failures[0]
+
+
+def best_dtype(device: str) -> Any:
+    """Return bfloat16 where the processor or GPU computes in it, else float32."""
+    import torch
+
+    if device == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    names = ("avx512_bf16", "amx_bf16", "bf16")  # the last is ARM's
+    fast = any(capabilities.get(name) for name in names) or getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def best_device() -> str:
+    """Return where a model runs: cuda, mps or cpu."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def open_pretrained(name: str, folder: str | Path, fingerprint: str, license: str = "") -> TrainableBase:
+    """Open a model folder or hub id with transformers, in the fastest exact type of this machine."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    device = best_device()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder))
+        model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=best_dtype(device)).to(device)
+    except (OSError, ValueError, KeyError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CamelBellError(
+            f"the base model {name!r} cannot be opened: {first}", "check the path or hub id"
+        ) from error
+    model.requires_grad_(False)
+    return TrainableBase(name=name, model=model, tokenizer=tokenizer, fingerprint=fingerprint, license=license)
+
+
+def loader_for(registry: Registry, base: str) -> BaseModel:
+    """Return the loader that knows a base model's name."""
+    for name in registry.offers("base_models"):
+        loader = registry.build(BaseModel, "base_models", name)
+        if loader.accepts(base):
+            return loader
+    raise CamelBellError(
+        f"no base model is called {base!r}",
+        f"known: {', '.join(registry.offers('base_models'))}, the path of a model folder, or a hub id like org/name",
+    )

@@ -1,0 +1,301 @@
+"""The stages of a run: questions, answers, filter, train, eval; each can be run again and goes on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any, Protocol
+
+from camelbell_core import evaluation, model
+from camelbell_core.character import BundleRef, Character, Preset, names_of, read_character
+from camelbell_core.errors import BundleError, CamelBellError
+from camelbell_core.journal import Journal, Workspace, read_records, write_json, write_rows
+from camelbell_core.prompts import Prompt, build_prompt, layout_for
+from camelbell_core.records import Pair, Question, Verdict, to_row
+from camelbell_core.registry import Registry, build_registry
+from camelbell_core.roles import (
+    AnswerTeacher,
+    Filter,
+    LanguageModel,
+    Memory,
+    QuestionGenerator,
+    TeacherTools,
+    Trainer,
+    TrainingJob,
+)
+from camelbell_core.session import Settings, open_session, personas
+
+
+class Ticker(Protocol):
+    """Moves one progress bar: so many of so many are done."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Show that ``done`` of ``total`` are done."""
+
+
+Progress = Callable[[str], AbstractContextManager[Ticker]]
+
+
+def quiet(label: str) -> AbstractContextManager[Ticker]:
+    """Show no progress."""
+    return nullcontext(lambda done, total, note="": None)
+
+
+@dataclass
+class Run:
+    """A character with its plugins, checked, and the workspace that the stages write to."""
+
+    character: Character
+    registry: Registry
+    workspace: Workspace
+    progress: Progress = quiet
+    _memory: Memory | None = field(default=None, repr=False)
+
+    def rng(self, stage: str) -> Random:
+        """Return the random numbers of a stage: the same in every run."""
+        return Random(f"0:{self.character.name}:{stage}")
+
+    @property
+    def memory(self) -> Memory:
+        """The memory that the bundle chooses, ready to recall."""
+        if self._memory is None:
+            self._memory = self.registry.build(Memory, "memories", self.character.config.memory)
+            self._memory.prepare(self.character)
+        return self._memory
+
+
+def open_run(ref: BundleRef, workspace: Path, progress: Progress = quiet) -> Run:
+    """Read a bundle, load its plugins, and check all of it; every mistake is told at once."""
+    registry = build_registry(ref)
+    character = read_character(ref)
+    for seeds in registry.manager.hook.load_seeds(character=character):
+        character.extra_seeds.extend(seeds or ())
+    problems = [*character.check(), *registry.check(character)]
+    if problems:
+        raise BundleError(character.name, problems)
+    return Run(character, registry, Workspace(workspace), progress)
+
+
+# --- questions ------------------------------------------------------------------------------------
+
+
+def make_questions(run: Run, count: int) -> dict[str, Any]:
+    """Bring questions.jsonl to ``count`` questions, made by the generators in proportion to their shares."""
+    have = {question.id: question for question in read_records(run.workspace.questions, Question)}
+    generators = [
+        run.registry.build(QuestionGenerator, "question_generators", r) for r in run.character.config.questions
+    ]
+    made: Counter[str] = Counter(question.generator for question in have.values())
+    with run.progress("questions") as tick, Journal(run.workspace.questions) as journal:
+        tick(len(have), count)
+        for number, generator in enumerate(generators):
+            room = count - len(have)
+            shares = [g.share for g in generators[number:]]
+            # What an earlier generator could not give, the later ones share.
+            goal = room if number == len(generators) - 1 else round(room * shares[0] / (sum(shares) or 1))
+            for question in _fresh(generator, run, count, have, goal):
+                journal.add(question)
+                made[question.generator] += 1
+                tick(len(have), count)
+        short = count - len(have)
+        for generator in generators if short > 0 else ():
+            for question in _fresh(generator, run, count, have, count - len(have)):
+                journal.add(question)
+                made[question.generator] += 1
+                tick(len(have), count)
+    why = ""
+    if len(have) < count:
+        names = ", ".join(f"{name} {made[name]}" for name in names_of(run.character.config.questions))
+        why = f"the generators have no more different questions ({names}): add seeds, values or facts"
+    return {"questions": len(have), "wanted": count, "by_generator": dict(made), "short": why}
+
+
+def _fresh(
+    generator: QuestionGenerator, run: Run, count: int, have: dict[str, Question], goal: int
+) -> Iterator[Question]:
+    """Yield up to ``goal`` questions of a generator that are not there yet, and note them."""
+    if goal <= 0:
+        return
+    rng = run.rng(f"questions:{generator.name}")
+    given = 0
+    for question in generator.generate(run.character, count + len(have), rng):
+        if question.id not in have:
+            have[question.id] = question
+            given += 1
+            yield question
+            if given >= goal:
+                return
+
+
+# --- answers --------------------------------------------------------------------------------------
+
+
+def make_answers(run: Run, load_model: Callable[[], LanguageModel]) -> dict[str, Any]:
+    """Have the teacher answer the questions that have no answer yet."""
+    questions = read_records(run.workspace.questions, Question)
+    if not questions:
+        raise CamelBellError(
+            "there are no questions to answer", f"make some: `camelbell questions {run.character.name}`"
+        )
+    done = {pair.id for pair in read_records(run.workspace.pairs, Pair)}
+    teacher = run.registry.build(AnswerTeacher, "answer_teachers", run.character.config.answers)
+    todo = [question for question in questions if question.id not in done]
+    persona = personas(run.character, run.registry)
+    tools = TeacherTools(
+        character=run.character,
+        memory=run.memory,
+        rng=run.rng("answers"),
+        load_model=load_model,
+        persona=lambda language: persona[language],
+    )
+    count = len(questions) - len(todo)
+    with run.progress("answers") as tick, Journal(run.workspace.pairs) as journal:
+        tick(count, len(questions))
+        try:
+            for pair in teacher.answer(todo, tools) if todo else ():
+                journal.add(pair)
+                count += 1
+                tick(count, len(questions))
+        except CamelBellError as error:
+            raise CamelBellError(
+                f"{error.message} ({count} of {len(questions)} answered)",
+                error.hint or "run the same command to go on",
+            ) from error
+    return {"answered": count, "questions": len(questions), "teacher": teacher.name}
+
+
+# --- filter ---------------------------------------------------------------------------------------
+
+
+def filter_pairs(run: Run) -> dict[str, Any]:
+    """Judge every pair; kept.jsonl and rejected.jsonl are written anew from pairs.jsonl."""
+    pairs = read_records(run.workspace.pairs, Pair)
+    if not pairs:
+        raise CamelBellError("there are no answers to filter", f"make some: `camelbell answers {run.character.name}`")
+    judges = [run.registry.build(Filter, "filters", ref) for ref in run.character.config.filters]
+    kept, rejected = [], []
+    with run.progress("filter") as tick:
+        for number, (pair, verdict) in enumerate(judge_pairs(run, judges, pairs), 1):
+            if verdict is None:
+                kept.append(to_row(pair))
+            else:
+                rejected.append({**to_row(pair), "filter": verdict.filter, "reason": verdict.reason})
+            tick(number, len(pairs))
+    write_rows(run.workspace.kept, kept)
+    write_rows(run.workspace.rejected, rejected)
+    by_filter = Counter(row["filter"] for row in rejected)
+    examples = {row["filter"]: {k: row[k] for k in ("question", "answer", "reason")} for row in reversed(rejected)}
+    report = {"in": len(pairs), "kept": len(kept), "rejected": dict(by_filter), "examples": examples}
+    write_json(run.workspace.reports / "filter.json", report)
+    return report
+
+
+def judge_pairs(run: Run, judges: Sequence[Filter], pairs: Sequence[Pair]) -> Iterator[tuple[Pair, Verdict | None]]:
+    """Yield each pair with the verdict that rejects it, or None; the filters stand cheapest first."""
+    for judge in judges:
+        judge.prepare(run.character, run.memory, pairs)
+    for pair in pairs:
+        verdicts = (judge.judge(pair) for judge in judges)
+        yield pair, next((verdict for verdict in verdicts if not verdict.kept), None)
+
+
+# --- train ----------------------------------------------------------------------------------------
+
+
+def training_examples(run: Run, pairs: Sequence[Pair]) -> list[tuple[Prompt, str]]:
+    """Return each pair as the prompt that a chat would build for its question, and its answer.
+
+    The facts are what the memory recalls; where the answer rests on one that did not come to mind,
+    it takes the place of the least likely, so that the model never learns to invent.
+    """
+    persona = personas(run.character, run.registry)
+    count, facts = run.character.config.facts, run.character.canon.facts
+    rng = run.rng("train")
+    examples = []
+    for pair in pairs:
+        recalled = [recall.fact for recall in run.memory.recall(pair.question, count)] if count else []
+        lacking = [facts[f] for f in pair.facts if f in facts and facts[f] not in recalled]
+        recalled = [*lacking, *recalled][:count]
+        if len(recalled) > 1 and rng.random() < 0.5:
+            # In half of the examples the right fact stands anywhere, so that its place says nothing.
+            rng.shuffle(recalled)
+        language = pair.language if pair.language in persona else run.character.languages[0]
+        examples.append((build_prompt(persona[language], language, pair.question, recalled), pair.answer))
+    return examples
+
+
+def train(run: Run, base: str, preset: Preset) -> dict[str, Any]:
+    """Tune the base on the kept pairs; the adapter lands in the workspace."""
+    pairs = read_records(run.workspace.kept, Pair)
+    if not pairs:
+        raise CamelBellError(
+            "there are no kept pairs to train on", f"make some: `camelbell filter {run.character.name}`"
+        )
+    trainer = run.registry.build(Trainer, "trainers", run.character.config.trainer, preset.trainer)
+    examples = training_examples(run, pairs)
+    opened = model.loader_for(run.registry, base).load_trainable(base)
+    with run.progress("train") as tick:
+        job = TrainingJob(
+            character=run.character.name,
+            examples=examples,
+            base=opened,
+            layout=layout_for(opened.tokenizer),
+            output=run.workspace.adapter(base),
+            seed=f"0:{run.character.name}:train",
+            describe={"title": run.character.title("en"), "languages": run.character.languages},
+            progress=tick,
+        )
+        report = trainer.train(job)
+    write_json(run.workspace.reports / f"train-{run.workspace.adapter(base).name}.json", report)
+    return report
+
+
+# --- eval and chat --------------------------------------------------------------------------------
+
+
+def find_adapter(run: Run, base: str) -> Path | None:
+    """Return the adapter for a base: the workspace's own, else the one that ships with the bundle."""
+    own = run.workspace.adapter(base)
+    shipped = run.character.root / "adapters" / own.name
+    return next((folder for folder in (own, shipped) if (folder / "adapter_config.json").is_file()), None)
+
+
+def load_model(run: Run, base: str, adapter: Path | None) -> LanguageModel:
+    """Open a base model with an adapter, for talking."""
+    return model.loader_for(run.registry, base).load(base, adapter)
+
+
+def find_quiz(character: Character) -> list[evaluation.Item]:
+    """Return the items of the bundle's own quiz."""
+    files = sorted((character.root / "quiz").glob("*.jsonl"))
+    return [item for file in files for item in evaluation.read_quiz(file)]
+
+
+def run_evaluation(
+    run: Run,
+    speaker: LanguageModel,
+    items: Sequence[evaluation.Item],
+    *,
+    memory: bool = True,
+    guard: bool = True,
+    settings: Settings | None = None,
+    label: str = "eval",
+) -> list[evaluation.Answered]:
+    """Put the items to a session of this run."""
+    session = open_session(run.character, run.registry, speaker, memory=memory, guard=guard, settings=settings)
+    right = 0
+    with run.progress(label) as tick:
+        seen: list[evaluation.Answered] = []
+
+        def done(answered: evaluation.Answered) -> None:
+            nonlocal right
+            seen.append(answered)
+            right += answered.truthful
+            tick(len(seen), len(items), f"{right} truthful")
+
+        tick(0, len(items))
+        return evaluation.evaluate(session, items, run.character.canon, done)

@@ -1,0 +1,164 @@
+"""The parts that a plugin can offer, as small base classes.
+
+A part is a dataclass: its fields are the options that the YAML may set, checked by type
+before any work. ``name`` is how the YAML chooses it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from camelbell_core.character import Character
+    from camelbell_core.prompts import Layout, Prompt
+    from camelbell_core.records import Message, Pair, Point, Question, Recall, Verdict
+    from camelbell_core.session import Session
+
+
+class Part(ABC):
+    """Something that the YAML chooses by name and sets options of."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+    name: ClassVar[str]
+
+    @classmethod
+    def summary(cls) -> str:
+        """Return the first line of the docstring, as listings show it."""
+        return (cls.__doc__ or "").strip().split("\n", 1)[0]
+
+
+@dataclass(kw_only=True)
+class QuestionGenerator(Part):
+    """Makes questions for a character; ``share`` weighs how many of a run's questions are its own."""
+
+    share: float = 1.0
+
+    @abstractmethod
+    def generate(self, character: Character, count: int, rng: Random) -> Iterator[Question]:
+        """Yield up to ``count`` different questions, the same for the same ``rng`` state."""
+
+
+@dataclass(kw_only=True)
+class AnswerTeacher(Part):
+    """Answers questions in the character's voice."""
+
+    @abstractmethod
+    def answer(self, questions: Iterable[Question], tools: TeacherTools) -> Iterator[Pair]:
+        """Yield one pair for each question, in any order, each as soon as it is there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherTools:
+    """What a teacher works with: the character, its memory, and the random numbers."""
+
+    character: Character
+    memory: Memory
+    rng: Random
+    load_model: Callable[[], LanguageModel]
+    persona: Callable[[str], str]
+
+
+@dataclass(kw_only=True)
+class Filter(Part):
+    """Judges a pair; used on teacher answers and, as the guard, on replies of a chat."""
+
+    def prepare(self, character: Character, memory: Memory | None = None, pairs: Sequence[Pair] = ()) -> None:
+        """Get ready to judge ``pairs``; without pairs, to guard a chat that may have a memory."""
+
+    @abstractmethod
+    def judge(self, pair: Pair) -> Verdict:
+        """Say whether the pair is kept, or why not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob:
+    """All that a trainer needs: the data as prompts with answers, the base, where to save."""
+
+    character: str
+    examples: Sequence[tuple[Prompt, str]]
+    base: TrainableBase
+    layout: Layout
+    output: Path
+    seed: str
+    describe: dict[str, Any] = field(default_factory=dict)
+    progress: Callable[[int, int, str], None] = lambda done, total, note: None
+
+
+@dataclass(kw_only=True)
+class Trainer(Part):
+    """Tunes a base model on pairs and saves an adapter."""
+
+    @abstractmethod
+    def train(self, job: TrainingJob) -> dict[str, Any]:
+        """Train, going on from a checkpoint where there is one, and return the report."""
+
+
+@dataclass(kw_only=True)
+class ChatFrontend(Part):
+    """Lets a person talk to a session."""
+
+    @abstractmethod
+    def run(self, session: Session) -> None:
+        """Talk until the person leaves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainableBase:
+    """A base model opened for training: a torch model, its tokenizer, and what it is."""
+
+    name: str
+    model: Any
+    tokenizer: Any
+    fingerprint: str
+    license: str = ""
+
+
+class LanguageModel(ABC):
+    """A base model, perhaps with an adapter, that continues a prompt."""
+
+    name: str
+    adapter: str = ""
+    layout: Layout
+
+    @abstractmethod
+    def stream(
+        self, prompt: Prompt, max_tokens: int, temperature: float = 0.0, stop: Callable[[], bool] | None = None
+    ) -> Iterator[str]:
+        """Yield the reply in pieces of whole characters; greedy at temperature 0."""
+
+
+@dataclass(kw_only=True)
+class BaseModel(Part):
+    """Loads base models by name or path."""
+
+    @abstractmethod
+    def accepts(self, base: str) -> bool:
+        """Tell whether this loader knows the base of that name."""
+
+    @abstractmethod
+    def load(self, base: str, adapter: Path | None = None) -> LanguageModel:
+        """Open the base, with an adapter where one is given, for talking."""
+
+    @abstractmethod
+    def load_trainable(self, base: str) -> TrainableBase:
+        """Open the base for training."""
+
+
+@dataclass(kw_only=True)
+class Memory(Part):
+    """Finds the facts that a question is about."""
+
+    @abstractmethod
+    def prepare(self, character: Character) -> None:
+        """Read the canon of the character."""
+
+    @abstractmethod
+    def recall(
+        self, question: str, count: int, at: Point | None = None, history: Sequence[Message] = ()
+    ) -> list[Recall]:
+        """Return up to ``count`` facts that hold at a point of the story, the likeliest first."""

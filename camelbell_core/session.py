@@ -1,0 +1,192 @@
+"""One conversation with a character: history, facts, the reply stream and its guard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from threading import Event
+
+from camelbell_core.character import Character
+from camelbell_core.compose import compose
+from camelbell_core.prompts import Prompt, build_prompt, persona_of
+from camelbell_core.records import Fact, Message, Pair, Point, Recall, Verdict
+from camelbell_core.registry import Registry
+from camelbell_core.roles import Filter, LanguageModel, Memory
+from camelbell_core.text import language_of, printable, sentences
+
+
+@dataclass(slots=True)
+class Turn:
+    """A question, the reply to it, and why the reply is what it is."""
+
+    question: str
+    language: str
+    answer: str = ""
+    facts: tuple[Fact, ...] = ()
+    prompt: Prompt | None = None
+    verdicts: tuple[Verdict, ...] = ()  # of the replies that were not shown
+    composed: bool = False  # made of facts alone, after the model's replies failed
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a session replies; ``max_tokens`` bounds one reply, ``temperature`` 0 is greedy."""
+
+    max_tokens: int = 96
+    temperature: float = 0.0
+    at: Point | None = None
+    turns: int = 4  # how many turns of history the prompt holds
+
+
+class Session:
+    """Talks as one character; every frontend and the evaluation go through it."""
+
+    def __init__(
+        self,
+        character: Character,
+        model: LanguageModel,
+        memory: Memory | None,
+        guard: Sequence[Filter] = (),
+        personas: dict[str, str] | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        self.character = character
+        self.model = model
+        self.memory = memory
+        self.guard = list(guard)
+        self.settings = settings or Settings()
+        self.turns: list[Turn] = []
+        self._personas = personas or {}
+        self._stop = Event()
+
+    def reply(self, text: str) -> Iterator[str]:
+        """Yield the reply in pieces as they are fit to be shown, and remember the turn.
+
+        With a guard, a sentence is shown once all its filters have passed what was said so far;
+        a reply whose first sentence fails is tried again with fewer facts, then composed from them.
+        """
+        self._stop.clear()
+        turn = Turn(text, language_of(text, self.character.languages))
+        history = self.history()
+        recalls = self._recall(text, history)
+        self.turns.append(turn)
+        for attempt in self._attempts(turn, recalls, history):
+            for piece in self._say(turn, attempt):
+                turn.answer += piece
+                yield piece
+            turn.answer = turn.answer.strip()
+            if turn.answer or self._stop.is_set():
+                return
+        known = compose(self.character, turn.language, text, recalls)
+        turn.answer, turn.facts, turn.composed = known.text, known.facts, True
+        yield known.text
+
+    def ask(self, text: str) -> str:
+        """Return the whole reply."""
+        return "".join(self.reply(text)).strip()
+
+    def retry(self) -> Iterator[str]:
+        """Yield a new reply to the last question."""
+        text = self.turns.pop().question
+        return self.reply(text)
+
+    def stop(self) -> None:
+        """End the reply that is being made."""
+        self._stop.set()
+
+    def reset(self) -> None:
+        """Forget the conversation."""
+        self.turns.clear()
+
+    def history(self) -> list[Message]:
+        """Return the last turns as messages."""
+        last = self.turns[-self.settings.turns :] if self.settings.turns else []
+        pairs = [(Message("user", t.question), Message("assistant", t.answer)) for t in last if t.answer]
+        return [message for pair in pairs for message in pair]
+
+    def _recall(self, text: str, history: Sequence[Message]) -> list[Recall]:
+        if self.memory is None:
+            return []
+        return self.memory.recall(text, self.character.config.facts, self.settings.at, history)
+
+    def _attempts(self, turn: Turn, recalls: Sequence[Recall], history: Sequence[Message]) -> Iterator[Prompt]:
+        """Yield the prompt, and under a guard a tighter one: the likeliest facts, no history."""
+        persona = self._personas.get(turn.language) or persona_of(self.character, turn.language)
+        facts = [recall.fact for recall in recalls]
+        turn.facts = tuple(facts)
+        turn.prompt = build_prompt(persona, turn.language, turn.question, facts, history)
+        yield turn.prompt
+        if self.guard and len(facts) > 1:
+            turn.facts = tuple(facts[:1])
+            yield build_prompt(persona, turn.language, turn.question, facts[:1])
+
+    def _say(self, turn: Turn, prompt: Prompt) -> Iterator[str]:
+        settings = self.settings
+        pieces = (
+            printable(piece)
+            for piece in self.model.stream(prompt, settings.max_tokens, settings.temperature, self._stop.is_set)
+        )
+        if not self.guard:
+            yield from pieces
+            return
+        shown = ""
+        for sentence, ended in _by_sentence(pieces):
+            verdict = self._judge(turn, (shown + sentence).strip())
+            if not verdict.kept:
+                turn.verdicts += (verdict,)
+                return
+            if self._stop.is_set() and not ended:
+                return
+            shown += sentence
+            yield sentence
+
+    def _judge(self, turn: Turn, answer: str) -> Verdict:
+        facts = tuple(fact.id for fact in turn.facts)
+        pair = Pair(turn.question, answer, turn.language, "chat", facts, teacher="model", model=self.model.name)
+        for judge in self.guard:
+            verdict = judge.judge(pair)
+            if not verdict.kept:
+                return verdict
+        return Verdict("guard")
+
+
+def _by_sentence(pieces: Iterator[str]) -> Iterator[tuple[str, bool]]:
+    """Yield whole sentences as soon as they are complete, and at the end what is left."""
+    pending = ""
+    for piece in pieces:
+        pending += piece
+        *whole, pending = sentences(pending) or [""]
+        for sentence in whole:
+            yield sentence, True
+    if pending.strip():
+        yield pending, False
+
+
+def open_session(
+    character: Character,
+    registry: Registry,
+    model: LanguageModel,
+    *,
+    memory: bool = True,
+    guard: bool = True,
+    settings: Settings | None = None,
+) -> Session:
+    """Return a session with the memory and the guard that the bundle chooses."""
+    config = character.config
+    remembers: Memory | None = None
+    if memory and config.facts:
+        remembers = registry.build(Memory, "memories", config.memory)
+        remembers.prepare(character)
+    judges = [registry.build(Filter, "filters", ref) for ref in config.guard] if guard else []
+    for judge in judges:
+        judge.prepare(character, remembers)
+    return Session(character, model, remembers, judges, personas(character, registry), settings)
+
+
+def personas(character: Character, registry: Registry) -> dict[str, str]:
+    """Return the persona of each language, from the ``build_persona`` hook or the YAML."""
+    hook = registry.manager.hook.build_persona
+    return {
+        language: persona_of(character, language, hook(character=character, language=language))
+        for language in character.languages
+    }

@@ -1,0 +1,211 @@
+"""From a packaged GGUF file to a plain transformers folder in the cache, once."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any
+
+from camelbell_plugins.base_gguf import Package
+from camelbell_plugins.base_gguf.header import Header, Tensor, read_header
+from camelbell_plugins.base_gguf.tokenizer import build_tokenizer
+
+from camelbell_core.character import data_dir
+from camelbell_core.errors import CamelBellError, ModelMismatch
+
+_FORMAT = 1  # raised when the folder that is written changes
+
+
+def cached_folder(base: str, package: Package) -> Path:
+    """Return the transformers folder of a packaged model, made now if the cache has none."""
+    folder = data_dir() / "models" / f"{base}-{package.sha256[:12]}-{_FORMAT}"
+    if (folder / "config.json").is_file():
+        return folder
+    if package.notice:
+        print(package.notice, file=sys.stderr)
+    from filelock import FileLock
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if (folder / "config.json").is_file():
+            return folder
+        draft = folder.with_suffix(".new")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
+        try:
+            file = assemble(package, draft / "model.gguf")
+            write_folder(read_header(file), file, draft)
+            file.unlink()
+            draft.rename(folder)
+        except OSError as error:
+            raise CamelBellError(f"cannot write the model cache {str(folder)!r}: {error.strerror or error}") from error
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    return folder
+
+
+def assemble(package: Package, target: Path) -> Path:
+    """Write the parts of the packages as one file and check its hash; nothing of them is imported."""
+    digest = sha256()
+    with target.open("wb") as out:
+        for part in _parts(package):
+            with part.open("rb") as source:
+                while block := source.read(1 << 22):
+                    digest.update(block)
+                    out.write(block)
+    if digest.hexdigest() != package.sha256:
+        target.unlink()
+        raise ModelMismatch(
+            f"the files of {package.model} have the SHA-256 {digest.hexdigest()}, not {package.sha256}",
+            f"install them anew: {package.install}",
+        )
+    return target
+
+
+def _parts(package: Package) -> Iterator[Path]:
+    for name in package.distributions:
+        try:
+            found = distribution(name)
+        except PackageNotFoundError as error:
+            raise CamelBellError(f"the base model {package.model} is not installed", package.install) from error
+        if found.version != package.version:
+            raise ModelMismatch(f"{name} is version {found.version}, not {package.version}", package.install)
+        files = [file for file in found.files or () if package.pattern in file.name]
+        if not files:
+            raise ModelMismatch(f"{name} holds no file {package.pattern}*", package.install)
+        yield from (Path(str(found.locate_file(file))) for file in sorted(files, key=str))
+
+
+def write_folder(header: Header, file: Path, folder: Path) -> None:
+    """Write configuration, tokenizer and weights of a Gemma 3 or Llama file for transformers.
+
+    The weights are rounded to bfloat16: the steps of their 4-bit quantisation are far coarser.
+    """
+    from safetensors.torch import save_file
+
+    architecture = header.metadata["general.architecture"]
+    config = _CONFIGS[architecture](header.metadata)
+    tokenizer = build_tokenizer(header.metadata)
+    state = dict(_weights(header, file, config))
+    save_file(state, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    tokenizer.save_pretrained(str(folder))
+    config.save_pretrained(str(folder))
+
+
+def _weights(header: Header, file: Path, config: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the parameters under the names of transformers, bfloat16."""
+    import numpy as np
+    import torch
+    from gguf import MODEL_ARCH, GGMLQuantizationType, get_tensor_name_map
+    from gguf.quants import dequantize
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        wanted = dict(AutoModelForCausalLM.from_config(config).named_parameters())
+    architecture = MODEL_ARCH[header.metadata["general.architecture"].upper()]
+    names = get_tensor_name_map(architecture, config.num_hidden_layers)
+    data = np.memmap(file, np.uint8, "r")
+    missing = []
+    for name, parameter in wanted.items():
+        stem, suffix = name.rsplit(".", 1)
+        source = header.tensors.get(f"{names.get_name(stem)}.{suffix}")
+        if source is None:
+            missing.append(name)
+            continue
+        kind = GGMLQuantizationType(source.type)
+        values = torch.from_numpy(np.array(dequantize(_raw(data, source, kind), kind))).reshape(source.shape)
+        values = _as_transformers(stem, values, config)
+        if values.shape != parameter.shape:
+            raise ModelMismatch(f"the tensor {name} has the shape {tuple(values.shape)}, not {tuple(parameter.shape)}")
+        yield name, values.to(torch.bfloat16).contiguous()
+    if missing:
+        raise ModelMismatch(f"the model file lacks the tensor {missing[0]} and {len(missing) - 1} more")
+
+
+def _raw(data: Any, tensor: Tensor, kind: Any) -> Any:
+    import numpy as np
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    block, size = GGML_QUANT_SIZES[kind]
+    count = int(np.prod(tensor.shape))
+    raw = data[tensor.offset : tensor.offset + count // block * size]
+    if kind == GGMLQuantizationType.F32:
+        return raw.view(np.float32).reshape(tensor.shape)
+    if kind == GGMLQuantizationType.F16:
+        return raw.view(np.float16).reshape(tensor.shape)
+    return raw.reshape(*tensor.shape[:-1], tensor.shape[-1] // block * size)
+
+
+def _as_transformers(stem: str, values: Any, config: Any) -> Any:
+    """Undo what llama.cpp's converter did: Gemma's norms are stored plus one, Llama's q and k interleaved."""
+    if config.model_type == "gemma3_text" and stem.endswith("norm"):
+        return values - 1
+    if config.model_type == "llama" and stem.endswith(("q_proj", "k_proj")):
+        heads = config.num_attention_heads if stem.endswith("q_proj") else config.num_key_value_heads
+        pairs = values.reshape(heads, values.shape[0] // heads // 2, 2, values.shape[1])
+        return pairs.swapaxes(1, 2).reshape(values.shape)
+    return values
+
+
+def _gemma3(metadata: dict[str, Any]) -> Any:
+    from transformers import Gemma3TextConfig
+
+    def get(key: str) -> Any:
+        return metadata[f"gemma3.{key}"]
+
+    return Gemma3TextConfig(
+        architectures=["Gemma3ForCausalLM"],
+        vocab_size=len(metadata["tokenizer.ggml.tokens"]),
+        hidden_size=get("embedding_length"),
+        intermediate_size=get("feed_forward_length"),
+        num_hidden_layers=get("block_count"),
+        num_attention_heads=get("attention.head_count"),
+        num_key_value_heads=get("attention.head_count_kv"),
+        head_dim=get("attention.key_length"),
+        query_pre_attn_scalar=get("attention.key_length"),
+        max_position_embeddings=get("context_length"),
+        rms_norm_eps=get("attention.layer_norm_rms_epsilon"),
+        sliding_window=get("attention.sliding_window"),
+        rope_parameters={
+            # The file holds the base of the global layers; the local ones use 10,000 in every Gemma 3.
+            "full_attention": {"rope_type": "default", "rope_theta": get("rope.freq_base")},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+        },
+        bos_token_id=metadata["tokenizer.ggml.bos_token_id"],
+        eos_token_id=metadata["tokenizer.ggml.eos_token_id"],
+        pad_token_id=metadata["tokenizer.ggml.padding_token_id"],
+        tie_word_embeddings=True,
+        dtype="bfloat16",
+    )
+
+
+def _llama(metadata: dict[str, Any]) -> Any:
+    from transformers import LlamaConfig
+
+    def get(key: str) -> Any:
+        return metadata[f"llama.{key}"]
+
+    return LlamaConfig(
+        architectures=["LlamaForCausalLM"],
+        vocab_size=len(metadata["tokenizer.ggml.tokens"]),
+        hidden_size=get("embedding_length"),
+        intermediate_size=get("feed_forward_length"),
+        num_hidden_layers=get("block_count"),
+        num_attention_heads=get("attention.head_count"),
+        num_key_value_heads=get("attention.head_count_kv"),
+        max_position_embeddings=get("context_length"),
+        rms_norm_eps=get("attention.layer_norm_rms_epsilon"),
+        rope_parameters={"rope_type": "default", "rope_theta": get("rope.freq_base")},
+        bos_token_id=metadata["tokenizer.ggml.bos_token_id"],
+        eos_token_id=metadata["tokenizer.ggml.eos_token_id"],
+        pad_token_id=metadata["tokenizer.ggml.padding_token_id"],
+        tie_word_embeddings=True,
+        dtype="bfloat16",
+    )
+
+
+_CONFIGS = {"gemma3": _gemma3, "llama": _llama}

@@ -1,0 +1,72 @@
+"""The tokenizer that a GGUF file describes, as a transformers tokenizer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_CONTROL, _USER_DEFINED = 3, 4  # token types of llama.cpp
+
+
+def build_tokenizer(metadata: dict[str, Any]) -> Any:
+    """Return the tokenizer of a Gemma (sentencepiece BPE) or byte-level BPE file.
+
+    It adds no special token by itself: prompts.py writes <bos>.
+    """
+    kind = metadata["tokenizer.ggml.model"]
+    tokenizer = _gemma(metadata) if kind == "llama" else _byte_level(metadata)
+    _add_marked(tokenizer, metadata)
+    return tokenizer
+
+
+def _gemma(metadata: dict[str, Any]) -> Any:
+    from transformers import GemmaTokenizer
+
+    # Tokens of blanks are spelled with real blanks in the file, with U+2581 in the tokenizer's own text.
+    tokens = ["\u2581" * len(t) if " " in t and not t.strip() else t for t in metadata["tokenizer.ggml.tokens"]]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    return GemmaTokenizer(vocab=vocabulary, merges=_merges(tokens, vocabulary), **_special(metadata))
+
+
+def _byte_level(metadata: dict[str, Any]) -> Any:
+    from transformers import GPT2Tokenizer
+
+    vocabulary = {token: number for number, token in enumerate(metadata["tokenizer.ggml.tokens"])}
+    merges = [tuple(merge.split(" ")) for merge in metadata["tokenizer.ggml.merges"]]
+    tokenizer = GPT2Tokenizer(vocab=vocabulary, merges=merges, **_special(metadata))
+    tokenizer.chat_template = metadata.get("tokenizer.chat_template")
+    return tokenizer
+
+
+def _merges(tokens: list[str], vocabulary: dict[str, int]) -> list[tuple[str, str]]:
+    """Return the merges that the vocabulary implies: tokens in file order, the longest left part first.
+
+    A Gemma file lists no merges, but its tokens stand in the order in which they were merged.
+    """
+    return [
+        (token[:cut], token[cut:])
+        for token in tokens
+        for cut in range(len(token) - 1, 0, -1)
+        if token[:cut] in vocabulary and token[cut:] in vocabulary
+    ]
+
+
+def _special(metadata: dict[str, Any]) -> dict[str, str]:
+    tokens = metadata["tokenizer.ggml.tokens"]
+    keys = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
+    return {f"{name}_token": tokens[metadata[f"tokenizer.ggml.{key}_token_id"]] for name, key in keys.items()}
+
+
+def _add_marked(tokenizer: Any, metadata: dict[str, Any]) -> None:
+    """Keep the tokens whole that the file marks as control or as user-defined."""
+    from tokenizers import AddedToken
+
+    tokens, types = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"]
+    known = tokenizer.get_vocab()  # runs of blanks are spelled otherwise there: they are plain tokens
+
+    def marked(kind: int, special: bool) -> list[Any]:
+        found = [tokens[i] for i in (types == kind).nonzero()[0]]
+        return [AddedToken(token, special=special, normalized=False) for token in found if token in known]
+
+    control, user = marked(_CONTROL, True), marked(_USER_DEFINED, False)
+    tokenizer.add_tokens(control, special_tokens=True)
+    tokenizer.add_tokens(user)

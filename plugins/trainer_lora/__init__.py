@@ -1,0 +1,49 @@
+"""The ``lora`` trainer: low-rank adapters (Hu et al. 2021) by peft, in a loop made for short answers.
+
+The loss is taken on answer tokens only and in chunks, batches hold examples of like length, weights are
+bfloat16 where the processor computes in it; checkpoints resume to the same losses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from camelbell_core import hookimpl
+from camelbell_core.roles import Trainer, TrainingJob
+
+
+@dataclass(kw_only=True)
+class LoraTrainer(Trainer):
+    """Tunes a LoRA adapter on the answers.
+
+    ``targets`` are the linear layers that get an adapter; ``batch_tokens`` is how many tokens, padding
+    counted, a step takes at most; ``max_length`` is the longest example in tokens; ``held_out`` is the
+    share of examples that only measure the loss; ``checkpoint_every`` counts steps.
+    """
+
+    name: ClassVar[str] = "lora"
+    r: int = 16
+    alpha: int = 32
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    epochs: int = 2
+    learning_rate: float = 5e-4
+    warmup: float = 0.05
+    batch_tokens: int = 1024
+    max_length: int = 1024
+    held_out: float = 0.03
+    max_grad_norm: float = 1.0
+    checkpoint_every: int = 50
+
+    def train(self, job: TrainingJob) -> dict[str, Any]:
+        """Train, going on from a checkpoint where there is one, and save the adapter."""
+        from camelbell_plugins.trainer_lora.loop import train
+
+        report: dict[str, Any] = train(self, job)
+        return report
+
+
+@hookimpl
+def register_trainers() -> list[type[Trainer]]:
+    """Offer the LoRA trainer."""
+    return [LoraTrainer]

@@ -1,0 +1,236 @@
+"""The training loop: steps, checkpoints, the loss curve, and what is saved at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from hashlib import sha256
+from math import cos, isfinite, pi
+from pathlib import Path
+from random import Random
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import torch
+from camelbell_plugins.trainer_lora.batches import Example, collate, encode, epoch_batches
+from camelbell_plugins.trainer_lora.card import model_card, plot_losses
+from camelbell_plugins.trainer_lora.loss import answer_loss
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import PeftModel as _PeftModel
+
+from camelbell_core.adapters import write_fingerprint
+from camelbell_core.errors import CamelBellError
+from camelbell_core.journal import Journal, read_rows, write_json, write_rows, write_text
+from camelbell_core.records import canonical_json
+from camelbell_core.roles import TrainingJob
+
+if TYPE_CHECKING:
+    from camelbell_plugins.trainer_lora import LoraTrainer
+
+
+def train(options: LoraTrainer, job: TrainingJob) -> dict[str, Any]:
+    """Train as the options say; an adapter of exactly this job that is there already is kept."""
+    encoded, counts = encode(job.examples, job.layout, options.max_length)
+    if not encoded:
+        raise CamelBellError("no example fits the window", f"raise max_length, now {options.max_length} tokens")
+    identity = _identity(options, job, encoded)
+    done = _finished(job.output, identity)
+    if done is not None:
+        job.progress(1, 1, "already trained on exactly this")
+        return done
+    examples, held_out = _split(encoded, options.held_out, job.seed)
+    model = _adapted(options, job)
+    trained = _Loop(options, job, model, examples, identity).run()
+    report = {
+        "base": job.base.name,
+        "identity": identity,
+        **counts,
+        "held_out": len(held_out),
+        "held_out_loss": _mean_loss(model, held_out, job) if held_out else None,
+        **trained,
+        "options": asdict(options),
+        "device": str(model.device),
+        "dtype": str(next(job.base.model.parameters()).dtype).removeprefix("torch."),
+    }
+    _save(job, model, report)
+    return report
+
+
+def _identity(options: LoraTrainer, job: TrainingJob, encoded: Sequence[Example]) -> str:
+    """Return a hash of all that decides the result: data, options, base."""
+    digest = sha256(canonical_json([asdict(options), job.base.fingerprint, job.seed]).encode())
+    for example in encoded:
+        digest.update(f"{example.prefix}:{example.ids}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _finished(folder: Path, identity: str) -> dict[str, Any] | None:
+    try:
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return report if report.get("identity") == identity else None
+
+
+def _split(encoded: Sequence[Example], share: float, seed: str) -> tuple[list[Example], list[Example]]:
+    order = list(encoded)
+    Random(seed + ":held-out").shuffle(order)
+    count = int(len(order) * share)
+    return order[count:], order[:count]
+
+
+def _adapted(options: LoraTrainer, job: TrainingJob) -> _PeftModel:
+    torch.manual_seed(int(sha256(job.seed.encode()).hexdigest()[:8], 16))
+    config = LoraConfig(
+        r=options.r,
+        lora_alpha=options.alpha,
+        target_modules=list(options.targets),
+        lora_dropout=0.0,
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=job.base.name,
+    )
+    job.base.model.config._name_or_path = job.base.model.name_or_path = job.base.name
+    try:
+        model = get_peft_model(job.base.model, config)
+    except ValueError as error:
+        wanted = ", ".join(options.targets)
+        raise CamelBellError(f"{job.base.name} has no layers {wanted}", "name its layers in targets") from error
+    model.train()
+    assert isinstance(model, _PeftModel)
+    return model
+
+
+class _Loop:
+    """Runs the steps; what it needs to go on after a kill lies in ``checkpoint/``."""
+
+    def __init__(
+        self, options: LoraTrainer, job: TrainingJob, model: _PeftModel, examples: list[Example], identity: str
+    ) -> None:
+        self.options, self.job, self.model, self.examples, self.identity = options, job, model, examples, identity
+        self.batches = [
+            batch
+            for epoch in range(options.epochs)
+            for batch in epoch_batches(examples, options.batch_tokens, f"{job.seed}:{epoch}")
+        ]
+        self.weights = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.weights, lr=options.learning_rate, weight_decay=0.0)
+        self.curve = job.output / "loss.jsonl"
+        self.checkpoint = job.output / "checkpoint"
+        tokenizer = job.base.tokenizer
+        self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+
+    def run(self) -> dict[str, Any]:
+        """Do the steps that are not done and return the figures of the training."""
+        start = self._resume()
+        began, tokens = monotonic(), 0
+        total = len(self.batches)
+        self.job.progress(start, total, "")
+        with Journal(self.curve) as journal:
+            for step in range(start, total):
+                batch = [self.examples[i] for i in self.batches[step]]
+                loss = self._step(step, batch)
+                tokens += sum(len(example.ids) for example in batch)
+                journal.append({"step": step + 1, "loss": loss, "learning_rate": self._rate(step)})
+                self.job.progress(step + 1, total, f"loss {loss:.2f}")
+                if (step + 1) % self.options.checkpoint_every == 0 and step + 1 < total:
+                    self._save_checkpoint(step + 1)
+        seconds = monotonic() - began
+        return {
+            "steps": total,
+            "resumed_at": start,
+            "seconds": round(seconds, 1),
+            "tokens_per_second": round(tokens / seconds, 1) if seconds else 0.0,
+            "trainable_parameters": sum(p.numel() for p in self.weights),
+        }
+
+    def _rate(self, step: int) -> float:
+        """Return the learning rate of a step: linear warm-up, then a cosine to a tenth."""
+        total = len(self.batches)
+        peak: float = self.options.learning_rate
+        warm = max(1, int(total * self.options.warmup))
+        if step < warm:
+            return peak * (step + 1) / warm
+        done = (step - warm) / max(1, total - warm)
+        return peak * (0.1 + 0.45 * (1 + cos(pi * done)))
+
+    def _step(self, step: int, batch: list[Example]) -> float:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate(step)
+        total, count = answer_loss(self.model, collate(batch, self.pad, self.model.device))
+        loss: torch.Tensor = total / count
+        value = float(loss.detach())
+        if not isfinite(value):
+            raise CamelBellError(
+                f"the loss is {value} at step {step + 1} (examples {self.batches[step][:8]} of the kept pairs)",
+                "lower learning_rate; the last checkpoint is kept",
+            )
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.weights, self.options.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return value
+
+    def _save_checkpoint(self, step: int) -> None:
+        draft = self.checkpoint.with_name("checkpoint.new")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        state = {"adapter": get_peft_model_state_dict(self.model), "optimizer": self.optimizer.state_dict()}
+        torch.save(state, draft / "state.pt")
+        write_json(draft / "step.json", {"step": step, "identity": self.identity})
+        old = self.checkpoint.with_name("checkpoint.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if self.checkpoint.exists():
+            os.replace(self.checkpoint, old)
+        os.replace(draft, self.checkpoint)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def _resume(self) -> int:
+        """Load the checkpoint of exactly this job, if there is one, and return the step to go on with."""
+        for folder in (self.checkpoint, self.checkpoint.with_name("checkpoint.old")):
+            try:
+                saved = json.loads((folder / "step.json").read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                continue
+            if saved["identity"] != self.identity:
+                continue
+            state = torch.load(folder / "state.pt", weights_only=True)
+            set_peft_model_state_dict(self.model, state["adapter"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            step = int(saved["step"])
+            write_rows(self.curve, [row for _, row in read_rows(self.curve) if row["step"] <= step])
+            return step
+        self.job.output.mkdir(parents=True, exist_ok=True)
+        self.curve.unlink(missing_ok=True)
+        return 0
+
+
+def _mean_loss(model: Any, examples: Sequence[Example], job: TrainingJob) -> float:
+    """Return the mean loss of an answer token over the examples, full vocabulary."""
+    pad = job.base.tokenizer.pad_token_id or 0
+    total, count = 0.0, 0
+    model.eval()
+    with torch.no_grad():
+        for start in range(0, len(examples), 8):
+            loss, tokens = answer_loss(model, collate(examples[start : start + 8], pad, model.device))
+            total, count = total + float(loss), count + tokens
+    model.train()
+    return total / max(1, count)
+
+
+def _save(job: TrainingJob, model: Any, report: dict[str, Any]) -> None:
+    """Write the PEFT folder, its fingerprint, the model card and the loss plot; the report comes last."""
+    model.eval()
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.bfloat16)
+    model.save_pretrained(str(job.output), safe_serialization=True)
+    losses = [(row["step"], row["loss"]) for _, row in read_rows(job.output / "loss.jsonl")]
+    plot_losses(losses, job.output / "loss.png", job.character)
+    more = {"character": job.character, "license": job.base.license}
+    write_fingerprint(job.output, job.base, job.layout, model, more)
+    write_text(job.output / "README.md", model_card(job, report, losses))
+    write_json(job.output / "report.json", report)
+    shutil.rmtree(job.output / "checkpoint", ignore_errors=True)

@@ -1,0 +1,63 @@
+"""Cross-entropy at the answer positions, in chunks, with the gradient made in the forward pass.
+
+The output layer is frozen, so a position's gradient to its hidden state is (softmax(Wh) - onehot) W: it is
+made chunk by chunk while the logits exist, and no logits are kept. With a vocabulary of 262,144 the full
+logits of a batch would take gigabytes and most of the time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_CHUNK = 64  # positions at a time: 64 x 262,144 fp32 logits are 64 MiB
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float) -> Tensor:
+        gradient = torch.empty_like(hidden)
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        for start in range(0, hidden.shape[0], _CHUNK):
+            part = slice(start, start + _CHUNK)
+            logits = (hidden[part] @ weight.T).float()
+            if softcap:
+                logits = softcap * torch.tanh(logits / softcap)
+            total += functional.cross_entropy(logits, targets[part], reduction="sum")
+            delta = logits.softmax(-1)
+            delta[torch.arange(delta.shape[0], device=delta.device), targets[part]] -= 1
+            if softcap:
+                delta *= 1 - (logits / softcap) ** 2
+            gradient[part] = delta.to(weight.dtype) @ weight
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * grads[0].to(gradient.dtype), None, None, None
+
+
+def answer_loss(model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
+    """Return the summed cross-entropy of the answer tokens, and how many they are.
+
+    ``batch`` holds ``input_ids`` and ``attention_mask`` (rows, length) and ``labels``, -100 where
+    no loss is taken. ``model`` is a causal language model with a frozen output layer.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    hidden = base.get_decoder()(
+        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
+    ).last_hidden_state
+    targets = batch["labels"][:, 1:]
+    wanted = targets != -100
+    head = base.get_output_embeddings()
+    states, targets = hidden[:, :-1][wanted], targets[wanted]
+    if getattr(head, "bias", None) is not None or hasattr(base.config, "logit_scale"):
+        logits = head(states).float() * getattr(base.config, "logit_scale", 1.0)
+        return functional.cross_entropy(logits, targets, reduction="sum"), int(targets.numel())
+    softcap = float(getattr(base.config, "final_logit_softcapping", None) or 0.0)
+    loss: Tensor = _ChunkedCrossEntropy.apply(states, head.weight, targets, softcap)  # type: ignore[no-untyped-call]
+    return loss, int(targets.numel())
