@@ -22,9 +22,21 @@ _SPELLING = set(
     _SPELLING_STRICT
     + "阿艾爱奥班保本波达道登都尔法菲福富甘高古海汉胡华贾金康考克库朗林留路门明摩南内珠热日茹赛沙山坦文扬叶英约朱安白莎费"
 )
+# Characters that spell names beside a middle dot only: elsewhere they are everyday words.
+_SPELLING_DOTTED = "".join(sorted(_SPELLING)) + (
+    "娃夫察恰娅夸瓜惠采圭怀齐丽措肖果阔乌武祖楚苏丘派代宰蔡柴迈赖陶藻曹绍焦毛瑙万赞灿昂庞冈旺方章仓张昌尚杭芒滕根曾岑森琴申嫩延昆平津欣宁京敦贡冯尊聪孙洪农"
+    "翁蓬东孔丰宗松容雄隆龙黛蕾芙茜黎薇嘉什崔汀思莲露修理邓卫礼厄佛珊秋寇乐瑟堤歌伏妲李休纽斐翰逊司勃简力蓉佳绥娣姬柔茉契朵施萝荣札撒迦弥菱吕钱范缪蓓碧洁梵滨澳姿宛婉若"
+)
+_EVERYDAY = re.compile("知道|明白|明天|高兴|参加|加入|特别|希望|奇怪|古怪|这里|那里|哪里|里面|比如|比较|可爱")
+_CJK_RUN = re.compile(r"[\u4e00-\u9fff]+")
 _DOTTED = re.compile(r"[\u4e00-\u9fff]{1,8}(?:[·・•‧][\u4e00-\u9fff]{1,8})+")
+_NAME_TAIL = re.compile(rf"[{_SPELLING_DOTTED}]+\Z")
+_NAME_HEAD = re.compile(rf"[{_SPELLING_DOTTED}](?:(?!都|爱|什么|夫人|夫妇)[{_SPELLING_DOTTED}])*")
+# A part that is translated, not spelt ("天行者"), ends where a word of grammar begins.
+_NAME_SENSE = re.compile("[^是的在和有吗呢吧了这那谁什么哪怎为被把给跟与也都很就说到去来过会能叫做住到你我他她它]+")
 _TITLED = re.compile(r"([\u4e00-\u9fff]{2,5}?)(?:教授|先生|女士|夫人|小姐|校长|部长|爵士)")
-_CAPITAL = re.compile(r"[A-Z][a-z]+(?:['’-][A-Za-z]+)*")
+_CAPITAL = re.compile(r"(?<![A-Za-zÀ-ɏ])(?:[A-Z]['’])?(?:[A-ZÀ-Þ][a-zß-ÿ]+)+(?:['’-][A-Za-zÀ-ɏ]+)*")
+_LATIN_WORD = re.compile(r"[0-9A-Za-zÀ-ɏ]+(?:['’][0-9A-Za-zÀ-ɏ]+)*")
 _NOT_NAMES = frozenset(
     """
     a an the and or but so if when while then well yes no not i i'm i've i'd i'll you he she it we they my
@@ -38,7 +50,9 @@ _NOT_NAMES = frozenset(
     halloween english british england britain london scotland scottish irish ireland wales france french
     german germany america american europe european china chinese latin god mr mrs miss ms sir madam professor
     mum dad uncle aunt aunty first second third next last every all both most many much more one two three
-    four five six seven eight nine ten good great right sure tell ask
+    four five six seven eight nine ten good great right sure tell ask whose whom am any other another such
+    describe explain give name introduce imagine remember know say show compare between about during against
+    under over than like whatever whenever wherever
     """.split()
 )
 
@@ -149,28 +163,62 @@ def unknown_names(text: str, index: NameIndex, vocabulary: str) -> list[str]:
             masked[i] = "\n"
     rest = "".join(masked)
     candidates = [*_chinese_candidates(rest), *_english_candidates(rest)]
-    return [name for name in dict.fromkeys(candidates) if _fold(name) not in vocabulary]
+    return [name for name in dict.fromkeys(candidates) if not _stands_in(name, vocabulary)]
 
 
 def fold_vocabulary(texts: Iterable[str]) -> str:
-    """Return texts as the vocabulary that ``unknown_names`` looks into."""
-    return "\n".join(_fold(text) for text in texts)
+    """Return texts as the vocabulary that ``unknown_names`` looks into: Chinese without blanks, then Latin words."""
+    known = list(texts)
+    words = dict.fromkeys(_joined_words(text) for text in known)
+    return "\n".join([*(_fold(text) for text in known if CJK.search(text)), *words])
+
+
+def _stands_in(name: str, vocabulary: str) -> bool:
+    """Tell whether a vocabulary knows a name; one in Latin letters as the beginning of its words only."""
+    return (_fold(name) if CJK.search(name) else _joined_words(name)) in vocabulary
+
+
+def _joined_words(text: str) -> str:
+    """Return the Latin words of a text, a blank before each."""
+    folded = unicodedata.normalize("NFKC", text)
+    return "".join(f" {_word(word)}" for word in _LATIN_WORD.findall(folded))
 
 
 def _chinese_candidates(text: str) -> Iterable[str]:
-    for match in _DOTTED.finditer(text):
-        name = match.group()
-        first = re.split("[·・•‧]", name)[0]
-        keep = len(first)
-        while keep and first[-keep] not in _SPELLING:
-            keep -= 1
-        yield name[len(first) - max(keep, 1) :]
-    for run in re.findall(r"[\u4e00-\u9fff]+", _DOTTED.sub("\n", text)):
-        yield from _spelled_runs(run)
+    rest = list(_EVERYDAY.sub(lambda m: "\n" * len(m[0]), text))
+    for start, end in _dotted_names("".join(rest)):
+        yield text[start:end]
+        rest[start:end] = "\n" * (end - start)
+    for run in _CJK_RUN.findall("".join(rest)):
+        spelled = list(_spelled_runs(run))
+        yield from spelled
         for match in _TITLED.finditer(run):
-            tail = "".join(c for c in match.group(1)[-3:])
-            if len(tail) >= 2 and all(c in _SPELLING for c in tail[-2:]):
-                yield tail if all(c in _SPELLING for c in tail) else tail[-2:]
+            tail = match.group(1)[-3:]
+            name = tail if all(c in _SPELLING for c in tail) else tail[-2:]
+            if all(c in _SPELLING for c in name) and not any(name in longer for longer in spelled):
+                yield name
+
+
+def _dotted_names(text: str) -> Iterable[tuple[int, int]]:
+    """Yield start and end of each dotted name: its first and last part reach as far as characters spell names."""
+    for match in _DOTTED.finditer(text):
+        first, *parts = (part.span() for part in _CJK_RUN.finditer(text, *match.span()))
+        begin = _part_begin(text, *first)
+        for start, end in parts:
+            stop = _part_end(text, start, end)
+            if stop < end or end == match.end():
+                yield begin, stop
+                begin = max(stop, _part_begin(text, start, end))
+
+
+def _part_begin(text: str, start: int, end: int) -> int:
+    spelled = _NAME_TAIL.search(text, start, end)
+    return spelled.start() if spelled else end - 1
+
+
+def _part_end(text: str, start: int, end: int) -> int:
+    spelled = _NAME_HEAD.match(text, start, end) or _NAME_SENSE.match(text, start, end)
+    return spelled.end() if spelled else start + 1
 
 
 def _spelled_runs(run: str) -> Iterable[str]:

@@ -11,11 +11,14 @@ from random import Random
 from typing import Any, Protocol
 
 from camelbell_core import evaluation, model
+from camelbell_core.canon import Canon
 from camelbell_core.character import BundleRef, Character, Preset, names_of, read_character
-from camelbell_core.errors import BundleError, CamelBellError
+from camelbell_core.checked_yaml import suggest
+from camelbell_core.compose import voice_of
+from camelbell_core.errors import BundleError, CamelBellError, Problem
 from camelbell_core.journal import Journal, Workspace, read_records, write_json, write_rows
 from camelbell_core.prompts import Prompt, build_prompt, layout_for
-from camelbell_core.records import Pair, Question, Verdict, to_row
+from camelbell_core.records import Fact, Pair, Question, Verdict, to_row
 from camelbell_core.registry import Registry, build_registry
 from camelbell_core.roles import (
     AnswerTeacher,
@@ -28,6 +31,7 @@ from camelbell_core.roles import (
     TrainingJob,
 )
 from camelbell_core.session import Settings, open_session, personas
+from camelbell_core.slots import slot_names
 
 
 class Ticker(Protocol):
@@ -36,6 +40,8 @@ class Ticker(Protocol):
     def __call__(self, done: int, total: int, note: str = "") -> None:
         """Show that ``done`` of ``total`` are done."""
 
+
+_WITHHELD = 0.04  # the share of canon examples that lack their fact
 
 Progress = Callable[[str], AbstractContextManager[Ticker]]
 
@@ -74,10 +80,23 @@ def open_run(ref: BundleRef, workspace: Path, progress: Progress = quiet) -> Run
     character = read_character(ref)
     for seeds in registry.manager.hook.load_seeds(character=character):
         character.extra_seeds.extend(seeds or ())
-    problems = [*character.check(), *registry.check(character)]
+    problems = [*character.check(), *_check_extra_seeds(character), *registry.check(character)]
     if problems:
         raise BundleError(character.name, problems)
     return Run(character, registry, Workspace(workspace), progress)
+
+
+def _check_extra_seeds(character: Character) -> list[Problem]:
+    """Return what is wrong with the seeds that plugins add: they stand in no file of the bundle."""
+    problems = []
+    for seed in character.extra_seeds:
+        strange = [language for language in seed.texts if language not in character.languages]
+        lacking = [s for texts in seed.texts.values() for t in texts for s in slot_names(t) if s not in character.slots]
+        what = [f"is in {language!r}, no language of this character" for language in strange]
+        what += [f"unknown slot [{slot}]" + suggest(slot, character.slots) for slot in dict.fromkeys(lacking)]
+        file = character.ref.plugin or character.root
+        problems += [Problem(file, 0, f"load_seeds: {seed.name}", words) for words in what]
+    return problems
 
 
 # --- questions ------------------------------------------------------------------------------------
@@ -150,7 +169,7 @@ def make_answers(run: Run, load_model: Callable[[], LanguageModel]) -> dict[str,
         memory=run.memory,
         rng=run.rng("answers"),
         load_model=load_model,
-        persona=lambda language: persona[language],
+        persona=lambda language: persona.get(language) or persona[run.character.languages[0]],
     )
     count = len(questions) - len(todo)
     with run.progress("answers") as tick, Journal(run.workspace.pairs) as journal:
@@ -210,22 +229,32 @@ def training_examples(run: Run, pairs: Sequence[Pair]) -> list[tuple[Prompt, str
     """Return each pair as the prompt that a chat would build for its question, and its answer.
 
     The facts are what the memory recalls; where the answer rests on one that did not come to mind,
-    it takes the place of the least likely, so that the model never learns to invent.
+    it takes the place of the least likely, so that the model never learns to invent. In a few examples
+    the right fact is withheld, and the answer is an admission of ignorance.
     """
     persona = personas(run.character, run.registry)
     count, facts = run.character.config.facts, run.character.canon.facts
     rng = run.rng("train")
     examples = []
     for pair in pairs:
+        answer = pair.answer
         recalled = [recall.fact for recall in run.memory.recall(pair.question, count)] if count else []
         lacking = [facts[f] for f in pair.facts if f in facts and facts[f] not in recalled]
         recalled = [*lacking, *recalled][:count]
+        if pair.generator == "canon" and pair.facts[:1] and pair.facts[0] in facts and rng.random() < _WITHHELD:
+            answer = rng.choice(voice_of(run.character, pair.language).unknown)
+            recalled = [fact for fact in recalled if _silent(run.character.canon, facts[pair.facts[0]], fact)]
         if len(recalled) > 1 and rng.random() < 0.5:
             # In half of the examples the right fact stands anywhere, so that its place says nothing.
             rng.shuffle(recalled)
         language = pair.language if pair.language in persona else run.character.languages[0]
-        examples.append((build_prompt(persona[language], language, pair.question, recalled), pair.answer))
+        examples.append((build_prompt(persona[language], language, pair.question, recalled), answer))
     return examples
+
+
+def _silent(canon: Canon, asked: Fact, other: Fact) -> bool:
+    """Tell whether a fact says nothing of what another one is asked for."""
+    return other.id != asked.id and bool(asked.answer and canon.missing(asked, " ".join(other.text.values())))
 
 
 def train(run: Run, base: str, preset: Preset) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from threading import Event
 
 from camelbell_core.character import Character
 from camelbell_core.compose import compose
+from camelbell_core.errors import CamelBellError
 from camelbell_core.prompts import Prompt, build_prompt, persona_of
 from camelbell_core.records import Fact, Message, Pair, Point, Recall, Verdict
 from camelbell_core.registry import Registry
@@ -66,6 +67,7 @@ class Session:
         a reply whose first sentence fails is tried again with fewer facts, then composed from them.
         """
         self._stop.clear()
+        text = text.encode("utf-8", "replace").decode("utf-8")  # bytes of another encoding were typed
         turn = Turn(text, language_of(text, self.character.languages))
         history = self.history()
         recalls = self._recall(text, history)
@@ -86,9 +88,10 @@ class Session:
         return "".join(self.reply(text)).strip()
 
     def retry(self) -> Iterator[str]:
-        """Yield a new reply to the last question."""
-        text = self.turns.pop().question
-        return self.reply(text)
+        """Yield a reply to the last question again; the one before is forgotten."""
+        if not self.turns:
+            raise CamelBellError("nothing has been said yet", "ask something first")
+        return self.reply(self.turns.pop().question)
 
     def stop(self) -> None:
         """End the reply that is being made."""

@@ -7,9 +7,10 @@ import unicodedata
 from collections.abc import Sequence
 
 CJK = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
-_LATIN = re.compile(r"[^\W_]", re.ASCII)
+_LATIN = re.compile(r"[0-9A-Za-zÀ-ɏ]")
 # Removed before comparing: blanks, middle dots, hyphens and dashes, quotes of all kinds.
 _IGNORED = re.compile("[\\s·・•‧∙\\-‐‑‒–—―'\"`´‘’‚“”„«»「」『』]")
+_RUN = re.compile(rf"{CJK.pattern}+|(?:(?!{CJK.pattern})[^\W_])+")  # of one script
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _SENTENCE_END = re.compile(
     r"(?<=[。！？!?…])(?![。！？!?…”’」』\"'])|(?<=[。！？!?…][”’」』\"'])|(?<=\.)(?=\s+[A-Z\"'“])"
@@ -67,9 +68,8 @@ def bigrams(text: str) -> list[str]:
     """Return what a text is searched by: pairs of Chinese characters, and Latin words."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     tokens: list[str] = []
-    for run in re.findall(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+|[^\W_]+", folded):
+    for run in _RUN.findall(folded):
         if CJK.match(run):
-            run = "".join(CJK.findall(run))
             tokens.extend(run[i : i + 2] for i in range(max(1, len(run) - 1)))
         else:
             tokens.append(run)

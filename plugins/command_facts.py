@@ -18,7 +18,7 @@ def register_commands(cli: Any) -> None:
     @cli.command("facts")  # type: ignore[untyped-decorator]
     @click.argument("name")
     @click.argument("question")
-    @click.option("-n", "--count", default=6, show_default=True, help="How many facts.")
+    @click.option("-n", "--count", type=click.IntRange(min=1), default=6, show_default=True, help="How many facts.")
     @click.option("--at", default="", help="A story time such as 3-22.")
     @with_places
     def facts(name: str, question: str, count: int, at: str, workspace: Path | None, characters: list[Path]) -> None:
@@ -29,5 +29,8 @@ def register_commands(cli: Any) -> None:
         run = open_named_run(name, workspace, characters)
         point = run.character.canon.point(at) if at else None
         language = language_of(question, run.character.languages)
-        for recall in run.memory.recall(question, count, point):
+        recalls = run.memory.recall(question, count, point)
+        if not recalls:
+            click.echo("no fact comes to mind")
+        for recall in recalls:
             click.echo(f"{recall.score:.2f}  {recall.fact.told(language)}  [{recall.fact.source or recall.fact.id}]")

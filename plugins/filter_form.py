@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
+from unicodedata import category
 
 from camelbell_core import hookimpl
 from camelbell_core.records import Pair, Verdict
@@ -21,8 +24,8 @@ class Length(Filter):
     most: int = 800
 
     def judge(self, pair: Pair) -> Verdict:
-        """Count the characters that can be seen."""
-        length = len(printable(pair.answer).strip())
+        """Count the characters that can be seen, and the blanks between them."""
+        length = len("".join(char for char in printable(pair.answer) if category(char) != "Cf").strip())
         if length < self.least:
             return Verdict(self.name, f"{length} characters, at least {self.least} are asked for")
         if length > self.most:
@@ -56,7 +59,7 @@ class Language(Filter):
 
 @dataclass(kw_only=True)
 class Repetition(Filter):
-    """Rejects answers that say one thing over and over: one pair of words more than ``most`` times."""
+    """Rejects answers that say one thing over and over: three words or four Chinese characters more than ``most`` times."""
 
     name: ClassVar[str] = "repetition"
     most: int = 4
@@ -65,10 +68,19 @@ class Repetition(Filter):
         """Count runs of four Chinese characters or of three words."""
         tokens = bigrams(pair.answer)
         grams = Counter(zip(tokens, tokens[1:], tokens[2:], strict=False))
-        gram, count = max(grams.items(), key=lambda item: item[1], default=((), 0))
+        gram, count = max(grams.items(), key=lambda item: item[1], default=(("",), 0))
         if count > self.most:
-            return Verdict(self.name, f"says {' '.join(gram)!r} {count} times")
+            return Verdict(self.name, f"says {_spell(gram)!r} {count} times")
         return Verdict(self.name)
+
+
+def _spell(gram: Sequence[str]) -> str:
+    """Return neighbouring bigrams as the text that they come from: Chinese ones overlap by a character."""
+    text = gram[0]
+    for before, token in pairwise(gram):
+        overlaps = CJK.match(token) and len(before) == len(token) == 2 and before[1] == token[0]
+        text += token[1] if overlaps else f" {token}"
+    return text
 
 
 @hookimpl

@@ -27,7 +27,8 @@ class Misplaced(Filter):
 
     A question's own words are those in at most 5 % of the questions, weighed by inverse document
     frequency. The answer must hold less than ``own`` of its question's weight, at least ``other`` of another
-    question's, and ``gap`` more of the other's. An answer that holds what a fact in question demands stays.
+    question's, and ``gap`` more of the other's. An answer that holds what a fact in question demands stays,
+    and so does an admission of ignorance.
     """
 
     name: ClassVar[str] = "misplaced"
@@ -37,7 +38,7 @@ class Misplaced(Filter):
 
     def prepare(self, character: Character, memory: Memory | None = None, pairs: Sequence[Pair] = ()) -> None:
         """Weigh the words of all questions."""
-        self._canon, self._memory = character.canon, memory
+        self._character, self._canon, self._memory = character, character.canon, memory
         self._texts = [pair.question for pair in pairs]
         words = [frozenset(bigrams(text)) for text in self._texts]
         counts = Counter(word for question in words for word in question)
@@ -73,6 +74,10 @@ class Misplaced(Filter):
         return Verdict(self.name)
 
     def _right(self, pair: Pair) -> bool:
+        from camelbell_core.compose import admits_ignorance
+
+        if admits_ignorance(pair.answer, self._character, pair.language):
+            return True
         recalled = [recall.fact for recall in self._memory.recall(pair.question, 2)] if self._memory else []
         facts = [self._canon.facts[f] for f in pair.facts if f in self._canon.facts]
         return any(fact.answer and not self._canon.missing(fact, pair.answer) for fact in (*facts, *recalled))

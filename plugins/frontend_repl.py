@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -35,7 +36,9 @@ class Repl(ChatFrontend):
 
 
 def talk_plainly(session: Session) -> None:
-    """Answer each line of standard input with one line; an empty line is skipped."""
+    """Answer each line of standard input, read as UTF-8, with one line; an empty line is skipped."""
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace")
     for line in sys.stdin:
         if line.strip():
             print(" ".join(session.ask(line.strip()).split()), flush=True)
@@ -146,17 +149,21 @@ class Terminal:
         from camelbell_core.errors import CamelBellError
         from camelbell_core.journal import write_text
 
-        file = Path(rest or f"{self.session.character.name}-chat.jsonl").expanduser()
-        if file.is_dir():
-            self._write(f"{file} is a folder; name a file\n")
-            return
+        file = Path(rest or f"{self.session.character.name}-chat.jsonl")
         row = [{"role": "user", "content": t.question} for t in self.session.turns]
         replies = [{"role": "assistant", "content": t.answer} for t in self.session.turns]
         messages = [message for both in zip(row, replies, strict=True) for message in both]
         try:
+            file = file.expanduser()
+            if file.is_dir():
+                self._write(f"{file} is a folder; name a file\n")
+                return
             write_text(file, json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
         except CamelBellError as error:
             self._write(f"{error.message}\n")
+            return
+        except (OSError, RuntimeError) as error:  # RuntimeError: there is no such user as in ~user
+            self._write(f"cannot write {file}: {error}\n")
             return
         self._write(f"{len(self.session.turns)} turns written to {file}\n")
 
@@ -166,8 +173,9 @@ class Terminal:
                 self._write(piece)
         except KeyboardInterrupt:
             self.session.stop()
-            for _ in pieces:
-                pass
+            with suppress(KeyboardInterrupt):  # a second Ctrl-C
+                for _ in pieces:
+                    pass
             self._write(" …")
         self._write("\n")
 

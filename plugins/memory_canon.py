@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
 from typing import TYPE_CHECKING, ClassVar
@@ -27,6 +27,8 @@ _STOP = frozenset(
     """.split()
 )
 
+_LONGEST = 4000  # characters of a question that are looked at, its end: SQLite bounds the terms of a query
+
 
 _YOU = re.compile(r"你|我|\b(?:you|your|yours|yourself|I|me|my|mine)\b", re.IGNORECASE)
 
@@ -35,13 +37,15 @@ _YOU = re.compile(r"你|我|\b(?:you|your|yours|yourself|I|me|my|mine)\b", re.IG
 class CanonMemory(Memory):
     """Facts of the canon by the names and words of a question, in both languages.
 
-    Candidates come from SQLite's bm25; they are put in order by how much of the question's weight
+    ``candidates`` come from SQLite's bm25; they are put in order by how much of the question's weight
     (inverse document frequency) one wording of the fact covers. A name counts as its entity, so that
-    an alias or the other language finds the same facts.
+    an alias or the other language finds the same facts; ``name_weight`` is a name's weight against that of
+    the rarest word.
     """
 
     name: ClassVar[str] = "canon"
-    candidates: int = 60
+    candidates: int = 200
+    name_weight: float = 1.3
 
     def prepare(self, character: Character) -> None:
         """Index every wording of every fact: statement, the character's telling, and questions."""
@@ -69,7 +73,7 @@ class CanonMemory(Memory):
         self, question: str, count: int, at: Point | None = None, history: Sequence[Message] = ()
     ) -> list[Recall]:
         """Return the likeliest facts; a question that names nothing is read with the turn before it."""
-        tokens = self._tokens(question)
+        tokens = self._tokens(question[-_LONGEST:])
         if history and not any(token.startswith("@") for token in tokens):
             before = "".join(message.content for message in history[-2:])
             tokens |= {token for token in self._tokens(before) if token.startswith("@")}
@@ -100,17 +104,25 @@ class CanonMemory(Memory):
             words.add(f"@{self._self}")
         return frozenset(words | {f"@{mention.entity}" for mention in mentions})
 
-    def _weights(self, tokens: Iterable[str]) -> dict[str, float]:
-        marks = ",".join("?" * len(list(tokens)))
+    def _weights(self, tokens: frozenset[str]) -> dict[str, float]:
+        marks = ",".join("?" * len(tokens))
         found = dict(self._database.execute(f"SELECT term, doc FROM term WHERE term IN ({marks})", list(tokens)))
-        total = len(self._wordings)
-        weights = {token: log(1 + total / (1 + found.get(token, 0))) for token in tokens}
-        return {token: weight * (1.5 if token.startswith("@") else 1.0) for token, weight in weights.items()}
+        rarest = log(1 + len(self._wordings))
+        weights = {token: log(1 + len(self._wordings) / (1 + found.get(token, 0))) for token in tokens}
+        for token in tokens:
+            if token.startswith("@") and token != f"@{self._self}":
+                weights[token] = self.name_weight * rarest  # whom a question names counts, however often told of
+        return weights
 
-    def _search(self, tokens: Iterable[str]) -> list[int]:
-        query = " OR ".join('"' + token.replace('"', "") + '"' for token in sorted(tokens))
+    def _search(self, tokens: frozenset[str]) -> list[int]:
+        """Return the numbers of the likeliest wordings: those that share a name and a word come first."""
+        names = " OR ".join(f'"{token}"' for token in sorted(tokens) if token.startswith("@"))
+        words = " OR ".join(f'"{token}"' for token in sorted(tokens) if not token.startswith("@"))
+        queries = [f"({names}) AND ({words})"] if names and words else []
+        queries.append(" OR ".join(part for part in (names, words) if part))
         sql = "SELECT rowid FROM wording WHERE tokens MATCH ? ORDER BY bm25(wording) LIMIT ?"
-        return [number for (number,) in self._database.execute(sql, (query, self.candidates * 3))]
+        rows = (row for query in queries for row in self._database.execute(sql, (query, self.candidates)))
+        return list(dict.fromkeys(number for (number,) in rows))
 
 
 @hookimpl

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from random import Random
 from typing import TYPE_CHECKING, ClassVar
 
@@ -18,40 +19,41 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class CanonQuestions(QuestionGenerator):
-    """Asks for every fact of the canon: first in its own wordings, then framed in up to ``frames`` ways."""
+    """Asks for every fact of the canon: first in all its own wordings, then framed in up to ``frames`` ways."""
 
     name: ClassVar[str] = "canon"
     frames: int = 16
 
     def generate(self, character: Character, count: int, rng: Random) -> Iterator[Question]:
         """Yield up to ``count`` questions: every fact once before any fact twice."""
-        facts = [fact for fact in character.canon.facts.values() if any(fact.ask.values())]
+        return islice(self._ask_all(character, rng), count)
+
+    def _ask_all(self, character: Character, rng: Random) -> Iterator[Question]:
+        facts = [fact for fact in character.canon.facts.values() if any(map(fact.ask.get, character.languages))]
         rng.shuffle(facts)
         seen: set[str] = set()
-        given = 0
-        for turn in range(self.frames + 1):
+        for turn in range(max((self._turns(character, fact) for fact in facts), default=0)):
             for place, fact in enumerate(facts):
-                for text, language in self._wordings(character, fact, turn, place, rng):
-                    if text in seen:
-                        continue
+                if turn >= self._turns(character, fact):
+                    continue
+                text, language = self._wording(character, fact, turn, place, rng)
+                if text not in seen:
                     seen.add(text)
                     yield Question(text, language, "fact", self.name, fact.id, facts=(fact.id,))
-                    given += 1
-                    if given >= count:
-                        return
 
-    def _wordings(
-        self, character: Character, fact: Fact, turn: int, place: int, rng: Random
-    ) -> Iterator[tuple[str, str]]:
-        """Yield one wording a turn, the languages and the wordings of the fact taking turns."""
+    def _turns(self, character: Character, fact: Fact) -> int:
+        """Return how many turns a fact has: one for each of its own wordings, and the frames."""
+        asks = [fact.ask[language] for language in character.languages if fact.ask.get(language)]
+        return len(asks) * max(map(len, asks)) + self.frames
+
+    def _wording(self, character: Character, fact: Fact, turn: int, place: int, rng: Random) -> tuple[str, str]:
+        """Return the wording of a turn and its language; languages and wordings of the fact take turns."""
         languages = [language for language in character.languages if fact.ask.get(language)]
-        if not languages:
-            return
         language = languages[(turn + place) % len(languages)]
         asks = fact.ask[language]
         own = asks[(turn // len(languages)) % len(asks)]
         plain = turn < len(languages) * len(asks)
-        yield (own if plain else phrase(own, language, character.title(language), rng)), language
+        return (own if plain else phrase(own, language, character.title(language), rng)), language
 
 
 @hookimpl
