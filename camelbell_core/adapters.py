@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ _TEXTS = (
     "哈利·波特 Harry Potter",
     "<eos>",
 )
+_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _TOP = 8  # how many first tokens of the probe are kept
 
 
@@ -64,14 +68,17 @@ def write_fingerprint(folder: Path, base: TrainableBase, layout: Layout, model: 
 
 def attach(base: TrainableBase, layout: Layout, folder: Path) -> Any:
     """Return the base with the adapter on it; refuse one of another base or one that changes nothing."""
-    if not (folder / "adapter_config.json").is_file():
+    if not (folder / "adapter_config.json").is_file() or not any((folder / name).is_file() for name in _WEIGHTS):
         raise ModelMismatch(f"{str(folder)!r} holds no adapter", "train one: `camelbell train NAME`")
     check_fingerprint(base, layout, folder)
     import torch
-    from peft import PeftModel
 
-    model = PeftModel.from_pretrained(base.model, str(folder)).eval()
+    model = _open_adapter(base, folder)
     tuned, _ = probe(model, layout)
+    if not bool(tuned.isfinite().all()):
+        raise ModelMismatch(
+            f"with the adapter {str(folder)!r} {base.name!r} gives logits that are not numbers", "train again"
+        )
     with model.disable_adapter():
         plain, _ = probe(model, layout)
     if torch.equal(tuned, plain):
@@ -80,6 +87,28 @@ def attach(base: TrainableBase, layout: Layout, folder: Path) -> Any:
             "it is empty or was not applied: train again",
         )
     return model
+
+
+def _open_adapter(base: TrainableBase, folder: Path) -> Any:
+    from peft import PeftModel
+
+    try:
+        with peft_warnings():
+            return PeftModel.from_pretrained(base.model, str(folder)).eval()
+    except Exception as error:  # peft, torch and safetensors raise types of their own
+        why = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ModelMismatch(
+            f"the adapter {str(folder)!r} cannot be put on {base.name!r}: {why}", "train again, or restore its files"
+        ) from error
+
+
+@contextmanager
+def peft_warnings() -> Iterator[None]:
+    """Make an adapter that lacks weights an error, and keep quiet that peft asks for a name that grew old."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Found missing adapter keys")
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
+        yield
 
 
 def check_fingerprint(base: TrainableBase, layout: Layout, folder: Path) -> None:
@@ -92,8 +121,10 @@ def check_fingerprint(base: TrainableBase, layout: Layout, folder: Path) -> None
         return
     try:
         saved = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(saved, dict):
+            raise ValueError("it is no object")
     except ValueError as error:
-        raise ModelMismatch(f"{file} is not JSON: {error}", "train again, or restore the file") from error
+        raise ModelMismatch(f"{file} is not a fingerprint: {error}", "train again, or restore the file") from error
     now = {
         "base_sha256": base.fingerprint,
         "tokenizer_sha256": tokenizer_digest(base.tokenizer),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -56,7 +56,7 @@ class CharacterConfig(_Strict):
 
     name: dict[str, str] = Field(min_length=1)
     languages: list[str] = Field(min_length=1)
-    persona: dict[str, str]
+    persona: dict[str, str] = {}
     voice: dict[str, Voice] = {}
     greeting: dict[str, str] = {}
     description: str = ""
@@ -89,6 +89,7 @@ class ValueRow(BaseModel):
     """One entry of a value list: words by language, and an entity or a source where it has one."""
 
     model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, str]
     entity: str = ""
     source: str = ""
 
@@ -186,15 +187,14 @@ class Character:
                 if not rows:
                     self.problems.append(document.problem(("slots", slot), "the value list is empty"))
                 for number, row in enumerate(rows):
-                    texts = {key: value for key, value in (row.model_extra or {}).items() if key in self.languages}
-                    unknown = set(row.model_extra or {}) - set(self.languages)
+                    words = row.__pydantic_extra__
+                    texts = {key: value for key, value in words.items() if key in self.languages and value.strip()}
+                    unknown = set(words) - set(self.languages)
                     if unknown or not texts:
                         key = sorted(unknown)[0] if unknown else ""
                         what = f"unknown key {key!r}" if key else f"has no words in {', '.join(self.languages)}"
                         self.problems.append(document.problem(("slots", slot, number), what))
-                    lists.setdefault(slot, []).append(
-                        Value({k: str(v) for k, v in texts.items()}, row.entity, row.source)
-                    )
+                    lists.setdefault(slot, []).append(Value(texts, row.entity, row.source))
         return lists
 
     @cached_property
@@ -213,11 +213,11 @@ class Character:
                     self.problems.append(
                         document.problem((*place, "ask", language), "is not a language of this character")
                     )
-                for template in (t for asks in texts.values() for t in asks):
-                    for slot in slot_names(template):
-                        if slot not in self.slots:
+                for language, asks in texts.items():
+                    for at, template in enumerate(asks):
+                        for slot in (slot for slot in slot_names(template) if slot not in self.slots):
                             what = f"unknown slot [{slot}]" + suggest(slot, self.slots)
-                            self.problems.append(document.problem((*place, "ask"), what))
+                            self.problems.append(document.problem((*place, "ask", language, at), what))
                 answers = {lang: self.fill(text, lang) for lang, text in row.answer.items()}
                 seeds[row.name] = Seed(row.name, row.kind, texts, answers)
         return list(seeds.values())
@@ -234,7 +234,7 @@ class Character:
         known += [t for values in self.slots.values() for v in values for t in v.texts.values() if v.source != INVENTED]
         canon, problems = read_canon(self.root / "canon", self.languages, "\n".join(known))
         self.problems.extend(problems)
-        for seed in self.own_seeds:
+        for seed in self.seeds:
             if seed.answers:
                 fact = Fact(id=f"seed-{seed.name}", about=(), text=seed.answers, voice=seed.answers, ask=seed.texts)
                 canon.facts[fact.id] = fact
@@ -246,7 +246,7 @@ class Character:
     def check(self) -> list[Problem]:
         """Read everything and return every mistake, by file and line."""
         for language in self.languages:
-            if not self.config.persona.get(language):
+            if self.config.persona and not self.config.persona.get(language):
                 self.problems.append(self.document.problem(("persona",), f"lacks the language {language}"))
         _ = self.slots, self.own_seeds, self.canon
         for document, file in self._seed_files:
@@ -255,8 +255,12 @@ class Character:
                     if row.entity and row.entity not in self.canon.entities:
                         what = f"unknown entity {row.entity!r}" + suggest(row.entity, self.canon.entities)
                         self.problems.append(document.problem(("slots", slot, number), what))
-        unique = dict.fromkeys(self.problems)
-        return sorted(unique, key=lambda p: (str(p.file), p.line))
+        return in_order(self.problems)
+
+
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """Return the mistakes by file and line, each once."""
+    return sorted(dict.fromkeys(problems), key=lambda p: (str(p.file), p.line))
 
 
 def data_dir() -> Path:
@@ -302,19 +306,40 @@ def find_character(name: str, extra: Sequence[Path] = ()) -> BundleRef:
     return found[name]
 
 
-def read_character(ref: BundleRef) -> Character:
-    """Read a bundle's character.yaml; the rest is read when it is first used."""
+def read_character(ref: BundleRef, more: Callable[[Character], Iterable[Problem]] = lambda character: ()) -> Character:
+    """Read a bundle's character.yaml; the rest is read when it is first used.
+
+    If character.yaml has mistakes, the error tells those of the other files too, and those that ``more`` finds.
+    """
     document = Document(ref.root / "character.yaml")
-    config = document.check(CharacterConfig)
+    config = document.check(CharacterConfig, _stand_ins(ref, document.data))
     if config is None:
-        # Mistakes of the other files are told in the same message.
-        others = [Document(file) for file in sorted((ref.root / "seeds").rglob("*.yaml"))]
-        for other in others:
-            other.check(SeedFile)
-        _, canon_problems = read_canon(ref.root / "canon", ())
-        seed_problems = [problem for other in others for problem in other.problems]
-        raise BundleError(ref.name, [*document.problems, *seed_problems, *canon_problems])
-    return Character(ref, config, document)
+        raise BundleError(ref.name, [*document.problems, *_other_problems(ref)])
+    character = Character(ref, config, document)
+    if document.problems:
+        raise BundleError(ref.name, in_order([*document.problems, *character.check(), *more(character)]))
+    return character
+
+
+def _stand_ins(ref: BundleRef, data: Any) -> dict[str, Any]:
+    """Return what takes the place of keys that must be there, so that the rest of a bundle can be checked."""
+    known = data if isinstance(data, dict) else {}
+    for languages in (known.get("languages"), known.get("persona"), known.get("name")):
+        spoken = [item for item in languages if isinstance(item, str)] if isinstance(languages, list | dict) else []
+        if spoken:
+            break
+    else:
+        spoken = ["en"]
+    return {"name": {spoken[0]: ref.name}, "languages": spoken, "persona": dict.fromkeys(spoken, ref.name)}
+
+
+def _other_problems(ref: BundleRef) -> list[Problem]:
+    """Return the mistakes of seeds and canon that can be told without character.yaml."""
+    documents = [Document(file) for file in sorted((ref.root / "seeds").rglob("*.yaml"))]
+    for document in documents:
+        document.check(SeedFile)
+    _, canon_problems = read_canon(ref.root / "canon", ())
+    return [*(problem for document in documents for problem in document.problems), *canon_problems]
 
 
 def check_name(name: str) -> str:

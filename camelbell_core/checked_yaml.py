@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,10 @@ from camelbell_core.errors import Problem
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 M = TypeVar("M", bound=BaseModel)
 Path_ = tuple[int | str, ...]
+_FULL_WIDTH_KEY = re.compile(r"\s*(?:-\s+)*[^\s#'\"：:]+：")
+_DEEPEST = 64  # levels; a bundle needs six, and Python gives up at some hundreds
+_NOTHING = object()
+_ROUNDS = 3  # how often what is wrong is left out before a file is given up
 
 _PLAIN = {
     "string_type": "must be text",
@@ -37,32 +42,43 @@ _PLAIN = {
 
 
 class Document:
-    """One YAML file: its data, and the line of each place in it (worked out only when asked)."""
+    """One YAML file: its data, its mistakes, and the line of each place in it."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self.problems: list[Problem] = []
         self.data: Any = None
         self._root: Any = None
-        self._text = ""
+        self._lines: list[str] = []
         try:
-            self._text = file.read_text(encoding="utf-8-sig")
-            self.data = yaml.load(self._text, Loader)
+            text = file.read_text(encoding="utf-8-sig")
+            self._lines = text.splitlines()
+            self._load(text)
         except UnicodeDecodeError as error:
             line = file.read_bytes()[: error.start].count(b"\n") + 1
-            self.problems.append(Problem(file, line, "", "is not UTF-8; save the file as UTF-8"))
+            self._wrong(line, "is not UTF-8; save the file as UTF-8")
         except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            line = mark.line + 1 if mark else 0
-            what = f"is not YAML: {error.problem or error.context}"
-            self.problems.append(Problem(file, line, "", what + self._full_width_hint(line)))
-        except (yaml.YAMLError, OSError) as error:
-            self.problems.append(Problem(file, 0, "", f"cannot be read: {error}"))
+            line = self._broken_line(error)
+            self._wrong(line, f"is not YAML: {error.problem or error.context}" + self._full_width_hint(line))
+        except (yaml.YAMLError, OSError, ValueError) as error:
+            # ValueError: a date or number that YAML recognises and Python cannot make, like 2024-13-45.
+            self._wrong(0, "cannot be read: " + " ".join(str(error).split()))
+
+    def _load(self, text: str) -> None:
+        loader = Loader(text)
+        try:
+            self._root = loader.get_single_node()
+            for key in _repeated_keys(self._root):  # which also refuses what is nested too deeply
+                self._wrong(key.start_mark.line + 1, f"the key {key.value!r} stands there twice")
+            self.data = loader.construct_document(self._root) if self._root else None
+        finally:
+            loader.dispose()
+
+    def _wrong(self, line: int, what: str) -> None:
+        self.problems.append(Problem(self.file, line, "", what))
 
     def line(self, place: Path_) -> int:
         """Return the line, from 1, of a place given as keys and list positions."""
-        if self._root is None:
-            self._root = yaml.compose(self._text, Loader) or False
         node, line = self._root, 1
         for step in place:
             found = _child(node, step)
@@ -75,41 +91,112 @@ class Document:
         """Return a mistake at a place of this file."""
         return Problem(self.file, self.line(place), ".".join(str(step) for step in place), what)
 
-    def check(self, model: type[M], data: Any = None, at: Path_ = ()) -> M | None:
-        """Return the data as the model, or None with the mistakes added to ``problems``."""
-        data = self.data if data is None else data
-        if self.problems and data is None:
-            return None
-        if isinstance(data, str) and not at:
-            first = next((i for i, t in enumerate(self._text.splitlines(), 1) if "：" in t), 1)
-            self.problems.append(
-                Problem(self.file, first, "", "must be a mapping (key: value)" + self._full_width_hint(first))
-            )
-            return None
-        try:
-            return model.model_validate({} if data is None else data)
-        except ValidationError as error:
-            self.problems.extend(
-                self.problem(place, what) for place, what in explain(error, data, model, at, self._full_width_hint)
-            )
-            return None
+    def check(self, model: type[M], stand_ins: Mapping[str, Any] | None = None) -> M | None:
+        """Return the data as the model, with the mistakes added to ``problems``.
 
-    def _full_width_hint(self, line: int | str) -> str:
-        text = (
-            line
-            if isinstance(line, str)
-            else (self._text.splitlines()[line - 1] if 0 < line <= len(self._text.splitlines()) else "")
-        )
-        return "; a full-width colon '：' is not YAML, write ': '" if "：" in text else ""
+        What is wrong is left out, and ``stand_ins`` take the place of top keys that are missing, so that
+        the rest can be checked too; None where nothing can be made of the file.
+        """
+        if self.problems and self.data is None:
+            return None
+        if isinstance(self.data, str):
+            first = next((i for i in range(1, len(self._lines) + 1) if self._full_width_hint(i)), 1)
+            self._wrong(first, "must be a mapping (key: value)" + self._full_width_hint(first))
+            return None
+        data = {} if self.data is None else self.data
+        try:
+            return model.model_validate(data)
+        except ValidationError as error:
+            mistakes = list(explain(error, data, model, _full_width_hint))
+            self.problems.extend(self.problem(place, what) for place, what in mistakes)
+            return _saved(model, data, [place for place, _ in mistakes], stand_ins or {})
+
+    def _broken_line(self, error: yaml.MarkedYAMLError) -> int:
+        """Return the line that is at fault: YAML notices a full-width colon a line too late."""
+        marks = [mark.line + 1 for mark in (error.context_mark, error.problem_mark) if mark]
+        if not marks:
+            return 0
+        near = range(max(1, marks[-1] - 1), marks[-1] + 1)
+        return next((line for line in (*marks, *near) if self._full_width_hint(line)), marks[-1])
+
+    def _full_width_hint(self, line: int) -> str:
+        return _full_width_hint(self._lines[line - 1]) if 0 < line <= len(self._lines) else ""
+
+
+def _full_width_hint(text: str) -> str:
+    return "; a full-width colon '：' is not YAML, write ': '" if _FULL_WIDTH_KEY.match(text) else ""
+
+
+def _repeated_keys(root: Any) -> Iterator[Any]:
+    """Yield the key nodes that repeat an earlier key of their mapping; YAML would take the last, silently."""
+    todo, seen = [(root, 1)], set()
+    while todo:
+        node, depth = todo.pop()
+        if id(node) in seen or not isinstance(node, yaml.CollectionNode):
+            continue
+        if depth > _DEEPEST:
+            raise ValueError(f"it is nested more than {_DEEPEST} levels deep")
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            todo.extend((value, depth + 1) for value in node.value)
+            continue
+        keys: set[str] = set()
+        for key, value in node.value:
+            todo.append((value, depth + 1))
+            if isinstance(key, yaml.ScalarNode) and key.value in keys:
+                yield key
+            keys.add(str(key.value))
+
+
+def _saved(model: type[M], data: Any, wrong: Sequence[Path_], stand_ins: Mapping[str, Any]) -> M | None:
+    """Return what is left of the data without the places that are wrong, or None."""
+    for _ in range(_ROUNDS):
+        data = _without(data, wrong, stand_ins)
+        try:
+            return model.model_validate(data)
+        except ValidationError as error:
+            wrong = [place for place, _ in explain(error, data, model)]
+    return None
+
+
+def _without(data: Any, places: Sequence[Path_], stand_ins: Mapping[str, Any]) -> Any:
+    """Return a copy without the places; where one is missing, what lacks it goes, or a stand-in comes."""
+    left = deepcopy(data)
+    given = [(key,) for key in stand_ins if (key,) in places]
+    if isinstance(left, dict):
+        left |= {key: stand_ins[key] for (key,) in given}
+    there = {target for place in places if place not in given and (target := _existing(left, place))}
+    outer = [target for target in there if not any(target[:n] in there for n in range(1, len(target)))]
+    # From the back, so that the positions in lists stay right.
+    for target in sorted(outer, key=lambda t: [(isinstance(step, str), step) for step in t], reverse=True):
+        del _at(left, target[:-1])[target[-1]]
+    return left
+
+
+def _existing(data: Any, place: Path_) -> Path_:
+    """Return as much of a place as there is."""
+    while place and _at(data, place) is _NOTHING:
+        place = place[:-1]
+    return place
+
+
+def _at(data: Any, place: Path_) -> Any:
+    for step in place:
+        inner: Any = data if isinstance(data, dict | list) else {}
+        try:
+            data = inner[step]
+        except (KeyError, IndexError, TypeError):
+            return _NOTHING
+    return data
 
 
 def explain(
-    error: ValidationError, data: Any, model: Any, at: Path_ = (), colon_hint: Any = lambda text: ""
+    error: ValidationError, data: Any, model: Any, colon_hint: Callable[[str], str] = lambda text: ""
 ) -> Iterable[tuple[Path_, str]]:
     """Yield place and words of each mistake that pydantic found."""
     seen: set[tuple[Path_, str]] = set()
     for item in error.errors(include_url=False):
-        place = at + tuple(step for step in item["loc"] if not _is_type_tag(step))
+        place = tuple(step for step in item["loc"] if not _is_type_tag(step))
         kind, value = item["type"], item.get("input")
         if kind in ("extra_forbidden", "unexpected_keyword_argument"):
             what = "unknown key" + suggest(str(item["loc"][-1]), _known_keys(model, item["loc"][:-1]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from camelbell_core.errors import CamelBellError
 
 if TYPE_CHECKING:
     from camelbell_core.pipeline import Run, Ticker
+    from camelbell_core.registry import Registry
 
 _PRESETS = click.option(
     "--preset", default="quick", show_default=True, help="How much work: quick, full, or one of the bundle's."
@@ -89,7 +91,8 @@ def list_plugins(as_json: bool, workspace: Path | None, characters: tuple[Path, 
     """List the plugins, what they offer, and which do not load."""
     from camelbell_core.registry import ROLES, build_registry
 
-    registry = build_registry()
+    # That of main: it knows which plugin broke when it added its commands.
+    registry: Registry = click.get_current_context().find_root().obj or build_registry()
     offers = {role: {name: part.summary() for name, part in registry.offers(role).items()} for role in ROLES}
     if as_json:
         plugins = [
@@ -199,7 +202,9 @@ def train(name: str, base: str, preset: str, workspace: Path | None, characters:
 @click.argument("name")
 @_BASE
 @click.option("--quiz", type=click.Path(path_type=Path, dir_okay=False), help="A JSONL quiz (default: the bundle's).")
-@click.option("--limit", default=0, help="Take this many items, spread over kinds and languages.")
+@click.option(
+    "--limit", type=click.IntRange(min=0), default=0, help="Take this many items, spread over kinds and languages."
+)
 @click.option("--answers", "out", type=click.Path(path_type=Path, dir_okay=False), help="Write the answers as JSONL.")
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write the scores as JSON.")
 @with_speaker
@@ -242,8 +247,8 @@ def evaluate(
 @_BASE
 @click.option("--message", "-m", help="Print one answer and leave.")
 @click.option("--at", default="", help='Story time: the character knows only what it knew then, e.g. 3-22 or "book 3".')
-@click.option("--temperature", default=0.0, show_default=True)
-@click.option("--max-tokens", default=96, show_default=True)
+@click.option("--temperature", type=click.FloatRange(min=0), default=0.0, show_default=True)
+@click.option("--max-tokens", type=click.IntRange(min=1), default=96, show_default=True)
 @click.option("--frontend", default="", help="A chat frontend (default: the bundle's).")
 @with_speaker
 @with_places
@@ -266,6 +271,8 @@ def chat(
     from camelbell_core.roles import ChatFrontend
     from camelbell_core.session import Settings, open_session
 
+    if message is not None and not message.strip():
+        raise CamelBellError("the message is empty", 'say something: --message "..."')
     run = open_named_run(name, workspace, characters)
     point = run.character.canon.point(at) if at else None
     settings = Settings(max_tokens=max_tokens, temperature=temperature, at=point)
@@ -275,8 +282,6 @@ def chat(
         run.character, run.registry, speaker, memory=not no_memory, guard=not no_guard, settings=settings
     )
     if message is not None:
-        if not message.strip():
-            raise CamelBellError("the message is empty", 'say something: --message "..."')
         click.echo(session.ask(message.strip()))
     else:
         talker.run(session)
@@ -326,7 +331,17 @@ def open_named_run(name: str, workspace: Path | None, characters: tuple[Path, ..
     from camelbell_core.pipeline import open_run
 
     ref = find_character(name, characters)
-    return open_run(ref, workspace or data_dir() / "runs" / name, _progress)
+    run = open_run(ref, workspace or data_dir() / "runs" / name, _progress)
+    context = click.get_current_context(silent=True)
+    _note_failures(run.registry, context.find_root().obj if context else None)
+    return run
+
+
+def _note_failures(registry: Registry, told: Registry | None = None) -> None:
+    """Say which plugins are skipped, but for those that were told before."""
+    for plugin in registry.plugins:
+        if plugin.error and not (told and plugin in told.plugins):
+            click.echo(f"note: plugin {plugin.name!r} ({plugin.source}) is skipped: {plugin.error}", err=True)
 
 
 @contextmanager
@@ -450,14 +465,16 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace")  # Windows shells pipe a byte order mark first
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # What one library deprecates in another is no news to the people who talk to a character.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
     try:
         registry = build_registry()
         registry.manager.hook.register_commands(cli=cli)
-        for plugin in registry.plugins:
-            if plugin.error:
-                click.echo(f"note: plugin {plugin.name!r} ({plugin.source}) is skipped: {plugin.error}", err=True)
-        cli(standalone_mode=False)
+        _note_failures(registry)
+        cli(standalone_mode=False, obj=registry)
     except click.exceptions.Exit as leaving:
         sys.exit(leaving.exit_code)
     except click.Abort:
@@ -471,9 +488,6 @@ def main() -> None:
         if error.hint:
             click.echo(f"  {error.hint}", err=True)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(141)
 
 
 if __name__ == "__main__":

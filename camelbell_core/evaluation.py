@@ -73,7 +73,7 @@ def read_quiz(file: Path) -> list[Item]:
     """Return the items of a JSONL quiz; a broken line is an error that names it."""
     if not file.is_file():
         raise CamelBellError(f"there is no quiz {str(file)!r}", "name a JSONL file with --quiz")
-    return [_item(file, number, row) for number, row in read_rows(file)]
+    return [_item(file, number, row) for number, row in read_rows(file, torn=False)]
 
 
 def _item(file: Path, number: int, row: dict[str, Any]) -> Item:
@@ -85,6 +85,8 @@ def _item(file: Path, number: int, row: dict[str, Any]) -> Item:
         what = f"lacks {lacking[0]!r}" if lacking else f"unknown key {unknown[0]!r}"
     elif not (isinstance(must, list) and all(isinstance(group, list) and group for group in must)):
         what = "'must' is a list of lists of alternatives"
+    elif not isinstance(row.get("must_not") or [], list):
+        what = "'must_not' is a list of words"
     else:
         return Item(
             str(row["id"]),
@@ -104,16 +106,16 @@ def sample(items: Sequence[Item], count: int, seed: str) -> list[Item]:
     """Return ``count`` items (all, if 0) spread evenly over kinds and languages, the same each time."""
     if not count or count >= len(items):
         return list(items)
-    groups: dict[tuple[str, str], list[Item]] = {}
-    for item in items:
-        groups.setdefault((item.kind, item.language), []).append(item)
+    groups: dict[tuple[str, str], list[int]] = {}
+    for place, item in enumerate(items):
+        groups.setdefault((item.kind, item.language), []).append(place)
     rng = Random(seed)
     for group in groups.values():
         rng.shuffle(group)
     # An item's place in its group, as a share: the smallest shares are spread over the groups in proportion.
-    order = [((number + 0.5) / len(group), item) for group in groups.values() for number, item in enumerate(group)]
-    chosen = {item.id for _, item in sorted(order, key=lambda pair: pair[0])[:count]}
-    return [item for item in items if item.id in chosen]
+    order = [((number + 0.5) / len(group), place) for group in groups.values() for number, place in enumerate(group)]
+    chosen = {place for _, place in sorted(order, key=lambda pair: pair[0])[:count]}
+    return [item for place, item in enumerate(items) if place in chosen]
 
 
 def evaluate(
@@ -122,9 +124,10 @@ def evaluate(
     """Put each item to the session, each in a conversation of its own, and grade the answers."""
     answered = []
     usual = session.settings
-    for item in items:
+    asked = [(item, canon.point(item.at) if item.at else usual.at) for item in items]
+    for item, at in asked:
         session.reset()
-        session.settings = replace(usual, at=canon.point(item.at)) if item.at else usual
+        session.settings = replace(usual, at=at)
         answer = session.ask(item.question)
         facts = tuple(fact.id for fact in session.turns[-1].facts)
         answered.append(Answered(item, answer, facts, is_truthful(answer, item)))

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -19,28 +19,43 @@ R = TypeVar("R", Question, Pair)
 _SYNC_EVERY = 1.0  # seconds; a crash of the program loses nothing, one of the machine at most this much
 
 
-def read_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_rows(file: Path, torn: bool = True) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield line number and object of each line; a broken line is an error that names it.
 
-    A last line without its line break was torn by a kill: it is left out if it is not whole.
+    A last line without its line break was torn by a kill: it is left out if it is not whole. ``torn=False``
+    is for files that people write, where such a line is a mistake like any other.
     """
     if not file.exists():
         return
-    with file.open("rb") as lines:
+    try:
+        lines = file.open("rb")
+    except OSError as error:
+        raise CamelBellError(f"cannot read {file}: {error.strerror or error}") from error
+    with lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-                if not isinstance(row, dict):
-                    raise ValueError("is not a JSON object")
+                row = _row(line.decode("utf-8-sig" if number == 1 else "utf-8"))
             except ValueError as error:
-                if not line.endswith(b"\n"):
+                if torn and not line.endswith(b"\n"):
                     return
                 raise CamelBellError(
                     f"{file}:{number}: this line is broken: {error}", "mend or delete the line, then run again"
                 ) from error
             yield number, row
+
+
+def _row(line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line.rstrip())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"column {error.colno}: {error.msg}") from error
+    except RecursionError as error:
+        raise ValueError("its brackets are nested too deeply") from error
+    if not isinstance(row, dict):
+        raise ValueError("is not a JSON object")
+    return row
 
 
 def read_records(file: Path, kind: type[R]) -> list[R]:
@@ -60,24 +75,28 @@ class Journal:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        file.parent.mkdir(parents=True, exist_ok=True)
-        _repair_tail(file)
-        self._out: IO[bytes] = file.open("ab")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            _repair_tail(file)
+            # Unbuffered: what did not fit on a full disk is not kept back to be written later.
+            self._out = file.open("ab", buffering=0)
+        except OSError as error:
+            raise _disk_error(file, error) from error
         self._synced = monotonic()
 
     def append(self, row: dict[str, Any]) -> None:
         """Write one line; on a full disk nothing of it stays and earlier lines are intact."""
         data = json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
-        start = self._out.tell()
+        start = os.fstat(self._out.fileno()).st_size
         try:
-            self._out.write(data)
-            self._out.flush()
+            while data:  # a nearly full disk takes the beginning first, and then fails
+                data = data[self._out.write(data) :]
         except OSError as error:
-            self._undo(start)
+            with suppress(OSError):  # where it cannot be cut off, the next opening does it
+                self._out.truncate(start)
             raise _disk_error(self.file, error) from error
         if monotonic() - self._synced > _SYNC_EVERY:
-            os.fsync(self._out.fileno())
-            self._synced = monotonic()
+            self._sync()
 
     def add(self, record: Question | Pair) -> None:
         """Write one record."""
@@ -87,24 +106,23 @@ class Journal:
         """Put everything on the disk."""
         if not self._out.closed:
             try:
-                os.fsync(self._out.fileno())
+                self._sync()
             finally:
                 self._out.close()
+
+    def _sync(self) -> None:
+        try:
+            os.fsync(self._out.fileno())
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a pipe or a device has no disk to put things on
+                raise _disk_error(self.file, error) from error
+        self._synced = monotonic()
 
     def __enter__(self) -> Journal:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
-
-    def _undo(self, size: int) -> None:
-        # The buffer still holds the bytes that did not fit: give it up, not flush it.
-        raw = getattr(self._out, "detach", lambda: self._out)()
-        try:
-            os.truncate(self.file, size)
-        finally:
-            raw.close()
-        self._out = self.file.open("ab")
 
 
 def write_rows(file: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -119,16 +137,17 @@ def write_json(file: Path, value: object) -> None:
 
 def write_text(file: Path, text: str) -> None:
     """Replace a text file at once, UTF-8."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_name(file.name + ".new")
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         with draft.open("w", encoding="utf-8", newline="\n", errors="backslashreplace") as out:
             out.write(text)
             out.flush()
             os.fsync(out.fileno())
         os.replace(draft, file)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink()
         raise _disk_error(file, error) from error
 
 
@@ -152,32 +171,40 @@ class Workspace:
         """Hold the workspace; a second process is refused with the first one's id."""
         from filelock import FileLock, Timeout
 
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CamelBellError(f"cannot make the workspace {str(self.root)!r}: {error.strerror}") from error
         owner = self.root / "run.pid"
         lock = FileLock(self.root / "run.lock", timeout=0)
         try:
+            self.root.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except Timeout as error:
-            pid = owner.read_text(encoding="utf-8").strip() if owner.exists() else "unknown"
             raise WorkspaceBusy(
-                f"the workspace {str(self.root)!r} is in use by process {pid}",
+                f"the workspace {str(self.root)!r} is in use by process {_owner_id(owner)}",
                 "wait for it, end it, or name another with --workspace DIR",
             ) from error
+        except OSError as error:
+            raise CamelBellError(
+                f"cannot use the workspace {str(self.root)!r}: {error.strerror or error}",
+                "name another with --workspace DIR",
+            ) from error
         try:
-            owner.write_text(str(os.getpid()), encoding="utf-8")
+            write_text(owner, str(os.getpid()))
             yield
         finally:
             owner.unlink(missing_ok=True)
             lock.release()
 
 
+def _owner_id(owner: Path) -> str:
+    try:
+        return owner.read_text(encoding="utf-8").strip() or "unknown"
+    except OSError:
+        return "unknown"
+
+
 def base_slug(base: str) -> str:
     """Return the folder name that stands for a base model's name or path."""
     name = base.rstrip("/\\").replace("\\", "/").split("/")[-1].lower()
-    return "".join(c if c.isalnum() or c in "._-" else "-" for c in name) or "base"
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in name).strip(".") or "base"
 
 
 def _repair_tail(file: Path) -> None:
@@ -192,7 +219,7 @@ def _repair_tail(file: Path) -> None:
         if tail.endswith(b"\n"):
             return
         try:
-            json.loads(tail)
+            _row(tail.decode("utf-8-sig"))
             data.write(b"\n")
         except ValueError:
             data.truncate(start)

@@ -75,7 +75,8 @@ class TorchModel(LanguageModel):
         thread = Thread(target=work, daemon=True)
         thread.start()
         try:
-            yield from (piece for piece in streamer if piece)
+            # The last piece ends within a character where max_tokens cut it.
+            yield from (whole for piece in streamer if (whole := piece.rstrip("\ufffd")))
         finally:
             left = True
             thread.join()
@@ -113,12 +114,20 @@ def open_pretrained(name: str, folder: str | Path, fingerprint: str, license: st
     device = best_device()
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder))
-        model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=best_dtype(device)).to(device)
-    except (OSError, ValueError, KeyError) as error:
+        model, found = AutoModelForCausalLM.from_pretrained(
+            str(folder), dtype=best_dtype(device), output_loading_info=True
+        )
+    except Exception as error:  # the libraries that read weights and tokenizers raise types of their own
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CamelBellError(
             f"the base model {name!r} cannot be opened: {first}", "check the path or hub id"
         ) from error
+    if missing := sorted(found["missing_keys"]):
+        raise CamelBellError(
+            f"the base model {name!r} lacks the weights {missing[0]} and {len(missing) - 1} more",
+            "fetch it anew, or check its config.json",
+        )
+    model.to(device)
     model.requires_grad_(False)
     return TrainableBase(name=name, model=model, tokenizer=tokenizer, fingerprint=fingerprint, license=license)
 

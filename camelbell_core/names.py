@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from camelbell_core.records import Entity
 from camelbell_core.text import CJK
 
+_MASK = "\0"  # stands for the characters of names that are known
 _GLUE = "·・•‧ \u3000"  # stands between the parts of a name, or does not
 _WITHOUT_GLUE = dict.fromkeys(map(ord, _GLUE))
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
@@ -155,12 +156,13 @@ def unknown_names(text: str, index: NameIndex, vocabulary: str) -> list[str]:
 
     ``vocabulary`` is all text that counts as known, folded by ``fold_vocabulary``. Chinese has no capitals:
     there a name is a dotted name, a run of three or more characters that spell foreign names, or such a
-    run before a title. English names are capitalised words that are not everyday ones.
+    run before a title. English names are capitalised words that are not everyday ones; one that begins a
+    sentence counts only if another such word follows.
     """
     masked = list(text)
     for mention in index.find(text):
         for i in range(mention.start, mention.end):
-            masked[i] = "\n"
+            masked[i] = _MASK
     rest = "".join(masked)
     candidates = [*_chinese_candidates(rest), *_english_candidates(rest)]
     return [name for name in dict.fromkeys(candidates) if not _stands_in(name, vocabulary)]
@@ -240,7 +242,7 @@ def _english_candidates(text: str) -> Iterable[str]:
         before = text[: match.start()].rstrip(" \"'“‘(")
         starts_sentence = not before or before[-1] in ".!?:;\n-–—*…"
         follows_capital = _CAPITAL.match(text[match.end() :].lstrip(" ")) is not None
-        if not starts_sentence or (follows_capital and "\n" not in text[match.end() : match.end() + 2]):
+        if not starts_sentence or (follows_capital and _MASK not in text[match.end() : match.end() + 2]):
             yield re.sub(r"['’]s$", "", word)
 
 

@@ -43,7 +43,7 @@ def phrase(question: str, language: str, who: str, rng: Random) -> str:
     embedded = question[:1].lower() + question[1:] if _may_lower(question, text) else question
     text = text.replace("{q}", embedded)
     if rng.random() < 0.15:
-        text = text.rstrip("？?。.")
+        text = text.rstrip("？?。. ")
         if language == "en" and rng.random() < 0.5:
             text = text.lower()
     return text

@@ -77,7 +77,7 @@ class Run:
 def open_run(ref: BundleRef, workspace: Path, progress: Progress = quiet) -> Run:
     """Read a bundle, load its plugins, and check all of it; every mistake is told at once."""
     registry = build_registry(ref)
-    character = read_character(ref)
+    character = read_character(ref, registry.check)
     for seeds in registry.manager.hook.load_seeds(character=character):
         character.extra_seeds.extend(seeds or ())
     problems = [*character.check(), *_check_extra_seeds(character), *registry.check(character)]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from camelbell_core.errors import CamelBellError
 from camelbell_core.records import Fact, Message
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ class Prompt:
 def persona_of(character: Character, language: str, built: str | None = None) -> str:
     """Return the persona text: the one a plugin built, else the YAML's, its ``values`` filled in."""
     texts = character.config.persona
-    text = built or texts.get(language) or texts[character.languages[0]]
+    if not built and not texts.get(language):
+        language = character.languages[0]
+    text = built or texts.get(language) or character.title(language)
     return " ".join(character.fill(text, language).split())
 
 
@@ -104,20 +107,32 @@ class Layout(ABC):
         return sha256(f"{self.name}:{ids}".encode()).hexdigest()
 
     def fit(self, prompt: Prompt, window: int) -> list[int]:
-        """Return the prefix cut to the window: the oldest turns go first, then the least likely facts."""
+        """Return the prefix cut to the window: the oldest turns go first, then the least likely facts.
+
+        Of a question that is longer than the window the end is kept; a persona that is longer is an error.
+        """
         ids = self.prefix(prompt)
-        while len(ids) > window and (prompt.history or prompt.facts):
-            prompt = (
-                replace(prompt, history=prompt.history[1:])
-                if prompt.history
-                else replace(prompt, facts=prompt.facts[1:])
-            )
+        while len(ids) > window:
+            if prompt.history:
+                prompt = replace(prompt, history=_without_oldest(prompt.history))
+            elif prompt.facts:
+                prompt = replace(prompt, facts=prompt.facts[1:])
+            elif prompt.question:
+                over = len(prompt.question) * (len(ids) - window) // len(ids)
+                prompt = replace(prompt, question=prompt.question[over + 1 :])
+            else:
+                raise CamelBellError(
+                    f"the persona alone takes {len(ids)} tokens, and there is room for {window}",
+                    "shorten it, or ask for shorter answers",
+                )
             ids = self.prefix(prompt)
-        if len(ids) <= window:
-            return ids
-        # A question longer than the window: its end is kept, and the persona before it.
-        head = self.prefix(replace(prompt, question=""))
-        return head[: window // 2] + ids[-(window - window // 2) :]
+        return ids
+
+
+def _without_oldest(history: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Return the history without its first question and answer: chat templates want a question first."""
+    asked = (number for number, message in enumerate(history) if number and message.role == "user")
+    return history[next(asked, len(history)) :]
 
 
 class PlainLayout(Layout):
@@ -151,7 +166,8 @@ class PlainLayout(Layout):
         return [self.tokenizer.eos_token_id, *line_break[-1:]]
 
     def _ids(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        # A special token that somebody spells out, such as <eos>, is text like any other.
+        return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
 
 class TemplateLayout(Layout):

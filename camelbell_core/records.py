@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, Literal, TypeVar, get_args
 
 Role = Literal["system", "user", "assistant"]
@@ -152,6 +152,11 @@ class Verdict:
 
 
 R = TypeVar("R", Question, Pair)
+_JSON_TYPES: dict[str, tuple[type, str]] = {
+    "str": (str, "text"),
+    "tuple[str, ...]": (list, "a list"),
+    "dict[str, str]": (dict, "an object"),
+}
 
 
 def content_id(*parts: str) -> str:
@@ -160,17 +165,21 @@ def content_id(*parts: str) -> str:
 
 
 def to_row(record: Question | Pair) -> dict[str, Any]:
-    """Return the record as a JSON object, its id first, empty fields left out."""
-    row = {key: value for key, value in asdict(record).items() if value not in ("", (), {})}
+    """Return the record as a JSON object, its id first; empty fields that need not be there are left out."""
+    needed = {f.name for f in fields(record) if f.default is MISSING and f.default_factory is MISSING}
+    row = {key: value for key, value in asdict(record).items() if key in needed or value not in ("", (), {})}
     return {"id": record.id, **row}
 
 
 def from_row(kind: type[R], row: dict[str, Any]) -> R:
-    """Return the record of a JSON object; a missing text or an unknown key is a ``ValueError``."""
-    names = {f.name for f in fields(kind)}
-    unknown = set(row) - names - {"id"}
+    """Return the record of a JSON object; a missing text, a wrong type or an unknown key is a ``ValueError``."""
+    types = {f.name: _JSON_TYPES[str(f.type)] for f in fields(kind)}
+    unknown = set(row) - set(types) - {"id"}
     if unknown:
         raise ValueError(f"unknown key {sorted(unknown)[0]!r}")
+    for name, (json_type, words) in types.items():
+        if name in row and not isinstance(row[name], json_type):
+            raise ValueError(f"{name!r} must be {words}")
     values: dict[str, Any] = {key: value for key, value in row.items() if key != "id"}
     values["facts"] = tuple(values.get("facts", ()))
     try:

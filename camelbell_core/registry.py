@@ -7,9 +7,9 @@ import importlib.util
 import os
 import pkgutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import partial, wraps
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +19,7 @@ import pluggy
 
 from camelbell_core import hookspecs
 from camelbell_core.errors import CamelBellError
+from camelbell_core.records import Seed
 from camelbell_core.roles import (
     AnswerTeacher,
     BaseModel,
@@ -81,8 +82,8 @@ class Registry:
         found: dict[str, tuple[type[Part], str]] = {}
         hook = getattr(self.manager.hook, f"register_{role}")
         for implementation in hook.get_hookimpls():
-            owner = self.manager.get_name(implementation.plugin) or implementation.plugin_name
-            for part in self._call(owner, role, implementation.function):
+            owner = implementation.plugin_name
+            for part in implementation.function() or ():
                 if part.name in found and found[part.name][0] is not part:
                     raise CamelBellError(
                         f"two {role.replace('_', ' ')} are called {part.name!r}: "
@@ -92,20 +93,8 @@ class Registry:
                 found[part.name] = (part, owner)
         return {name: part for name, (part, _) in sorted(found.items())}
 
-    def _call(self, owner: str, role: str, function: Any) -> list[type[Part]]:
-        """Return what one plugin offers; one that breaks here is reported and offers nothing."""
-        try:
-            parts = list(function())
-            for part in parts:
-                if not (isinstance(part, type) and issubclass(part, ROLES[role]) and isinstance(part.name, str)):
-                    raise TypeError(f"{part!r} is not a {ROLES[role].__name__} class with a name")
-            return parts
-        except Exception as error:
-            self._failed(owner, f"register_{role}: {type(error).__name__}: {error}", error)
-            return []
-
-    def _failed(self, owner: str, text: str, error: Exception) -> None:
-        text = text.splitlines()[0]
+    def failed(self, owner: str, text: str, error: BaseException) -> None:
+        """Note that a plugin broke; fatal when CAMELBELL_STRICT=1."""
         if os.environ.get("CAMELBELL_STRICT") == "1":
             raise CamelBellError(f"plugin {owner!r} does not work: {text}") from error
         for i, info in enumerate(self.plugins):
@@ -114,14 +103,13 @@ class Registry:
 
     def pick(self, role: str, name: str) -> type[Part]:
         """Return the part of that name."""
-        from camelbell_core.checked_yaml import suggest
-
         offers = self.offers(role)
         if name not in offers:
             kind = role.replace("_", " ")
             one = "memory" if role == "memories" else kind.removesuffix("s")
+            broken = "".join(f"; plugin {info.name!r} is skipped: {info.error}" for info in self.plugins if info.error)
             raise CamelBellError(
-                f"there is no {one} {name!r}" + suggest(name, offers), f"known {kind}: {', '.join(offers)}"
+                f"there is no {one} {name!r}{_suggest(name, offers)}{broken}", f"known {kind}: {', '.join(offers)}"
             )
         return offers[name]
 
@@ -142,11 +130,22 @@ class Registry:
                 f"{'.'.join(map(str, place)) or name}: {what}" for place, what in explain(error, options, part)
             )
             raise CamelBellError(f"{role.replace('_', ' ')}: {name}: {mistakes}") from error
+        except CamelBellError:
+            raise
+        except Exception as error:
+            raise CamelBellError(f"{role.replace('_', ' ')}: {name} cannot be made: {_one_line(error)}") from error
         assert isinstance(made, kind)
         return made
 
     def check(self, character: Character) -> list[Problem]:
-        """Return what is wrong with the parts that a bundle chooses and with their options."""
+        """Return what is wrong with the parts that a bundle chooses and with their options.
+
+        Every hook is called here, so that a plugin that breaks is known before any work.
+        """
+        for role in ROLES:
+            self.offers(role)
+        for language in character.languages:
+            self.manager.hook.build_persona(character=character, language=language)
         problems = []
         for key, role in YAML_KEYS.items():
             chosen = getattr(character.config, key)
@@ -184,38 +183,88 @@ def build_registry(bundle: BundleRef | None = None) -> Registry:
     return registry
 
 
-def _load(registry: Registry, name: str, source: str, version: str, load: Any) -> None:
+def _load(registry: Registry, name: str, source: str, version: str, load: Callable[[], Any]) -> None:
     """Load one plugin; one that fails is reported and skipped, or fatal when CAMELBELL_STRICT=1."""
     manager = registry.manager
     try:
-        plugin = load()
-        manager.register(plugin, name)
+        hooks = _guarded_hooks(registry, name, load())
         try:
-            _check_hook_names(manager, plugin)
+            manager.register(hooks, name)
         except Exception:
-            manager.unregister(name=name)
+            if manager.get_plugin(name) is hooks:  # else the name is another plugin's
+                manager.unregister(hooks)
             raise
-    except Exception as error:
-        text = f"{type(error).__name__}: {error}".splitlines()[0]
+    except (Exception, SystemExit) as error:
+        text = _one_line(error)
         if os.environ.get("CAMELBELL_STRICT") == "1":
-            raise CamelBellError(f"plugin {name!r} ({source} {version}) does not load: {text}") from error
+            raise CamelBellError(f"plugin {name!r} ({f'{source} {version}'.strip()}) does not load: {text}") from error
         registry.plugins.append(PluginInfo(name, source, version, error=text))
         return
-    hooks = tuple(sorted(caller.name for caller in manager.get_hookcallers(plugin) or ()))
-    registry.plugins.append(PluginInfo(name, source, version, hooks))
+    registry.plugins.append(PluginInfo(name, source, version, tuple(sorted(vars(hooks)))))
 
 
-def _check_hook_names(manager: pluggy.PluginManager, plugin: Any) -> None:
-    """Refuse a hook implementation whose name no hook has."""
-    from difflib import get_close_matches
+class _Hooks:
+    """The hooks of one plugin, as pluggy registers them."""
 
-    known = [name for name in vars(hookspecs) if hasattr(getattr(hookspecs, name), "camelbell_spec")]
-    for name in dir(plugin):
-        if hasattr(getattr(plugin, name, None), "camelbell_impl") and name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f'; did you mean "{near[0]}"?' if near else ""
-            raise CamelBellError(f"there is no hook {name!r}{hint}")
-    manager.check_pending()
+
+def _guarded_hooks(registry: Registry, name: str, plugin: Any) -> _Hooks:
+    """Return a plugin's hooks, each so that a break is reported and gives nothing; an unknown hook is refused."""
+    known = [name for name, spec in vars(hookspecs).items() if hasattr(spec, "camelbell_spec")]
+    hooks = _Hooks()
+    for place in dir(plugin):
+        options = registry.manager.parse_hookimpl_opts(plugin, place)
+        if options is None:
+            continue
+        hook = options.get("specname") or place
+        if hook not in known:
+            raise CamelBellError(f"there is no hook {hook!r}{_suggest(hook, known)}")
+        if options.get("wrapper") or options.get("hookwrapper"):
+            raise CamelBellError(f"{hook}: hooks have no wrappers here")
+        setattr(hooks, hook, _guarded(registry, name, hook, getattr(plugin, place)))
+    return hooks
+
+
+def _guarded(registry: Registry, owner: str, hook: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def guarded(*arguments: Any) -> Any:
+        try:
+            return _promised(hook, function(*arguments))
+        except (Exception, SystemExit) as error:
+            registry.failed(owner, f"{hook}: {_one_line(error)}", error)
+            return None
+
+    return guarded
+
+
+def _promised(hook: str, result: Any) -> Any:
+    """Return what a plugin's hook gave, lists as lists, or raise if it is not what the hook promises."""
+    if hook == "register_commands" or (result is None and hook in ("load_seeds", "build_persona")):
+        return None
+    if hook == "build_persona":
+        if not isinstance(result, str):
+            raise TypeError(f"{result!r} is not text")
+        return result
+    found = list(result)
+    for one in found:
+        if hook == "load_seeds":
+            if not isinstance(one, Seed):
+                raise TypeError(f"{one!r} is not a Seed")
+            continue
+        role = ROLES[hook.removeprefix("register_")]
+        if not (isinstance(one, type) and issubclass(one, role) and isinstance(getattr(one, "name", None), str)):
+            raise TypeError(f"{one!r} is not a {role.__name__} class with a name")
+    return found
+
+
+def _one_line(error: BaseException) -> str:
+    kind = "" if isinstance(error, CamelBellError) else f"{type(error).__name__}: "
+    return " ".join(f"{kind}{error}".split())
+
+
+def _suggest(word: str, known: Iterable[str]) -> str:
+    from camelbell_core.checked_yaml import suggest  # imports pydantic, which the help must not pay for
+
+    return suggest(word, known)
 
 
 def _built_in_names() -> list[str]:
@@ -232,7 +281,8 @@ def _import_file(bundle: str, file: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        # Not exec_module: it would leave a __pycache__ in the bundle.
+        exec(compile(file.read_bytes(), str(file), "exec"), vars(module))
     except BaseException:
         del sys.modules[name]
         raise

@@ -14,7 +14,7 @@ _CHARACTER = """\
 # {name}.     camelbell check {name}     camelbell run {name} --preset quick
 name: {{zh: 小灯, en: Lumen}}        # shown to people, by language
 description: A lighthouse keeper on a small island
-languages: [zh, en]               # the main one first; delete one if you need only one
+languages: [zh, en]               # the main one first
 entity: lumen                     # who the character is in canon/
 
 persona:                          # stands at the head of every prompt
@@ -123,7 +123,11 @@ def new_bundle(name: str, source: str, folder: Path, characters: Sequence[Path] 
         raise CamelBellError(f"{str(target)!r} is already there", "choose another name, or edit that folder")
     if source:
         skip = shutil.ignore_patterns("adapters", "__pycache__")
-        shutil.copytree(find_character(source, characters).root, target, ignore=skip)
+        root = find_character(source, characters).root
+        try:
+            shutil.copytree(root, target, ignore=skip)
+        except OSError as error:
+            raise CamelBellError(f"cannot make {str(target)!r}: {error.strerror or error}") from error
         return target
     files = {
         "character.yaml": _CHARACTER.format(name=name),

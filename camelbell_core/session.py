@@ -74,8 +74,10 @@ class Session:
         self.turns.append(turn)
         for attempt in self._attempts(turn, recalls, history):
             for piece in self._say(turn, attempt):
-                turn.answer += piece
-                yield piece
+                shown = piece if turn.answer else piece.lstrip()  # English answers begin with a blank
+                turn.answer += shown
+                if shown:
+                    yield shown
             turn.answer = turn.answer.strip()
             if turn.answer or self._stop.is_set():
                 return

@@ -67,13 +67,16 @@ def _download(base: str) -> Path:
 
     patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
     try:
-        return Path(snapshot_download(base, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        first = str(error).strip().splitlines()[0]
+        folder = Path(snapshot_download(base, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CamelBellError(
             f"the base model {base!r} cannot be fetched: {first}",
             "check the id and the network, or name a local folder",
         ) from error
+    if not (folder / "config.json").is_file():
+        raise CamelBellError(f"{base!r} holds no model of transformers: it has no config.json", "name another id")
+    return folder
 
 
 @hookimpl

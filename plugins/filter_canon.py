@@ -113,13 +113,8 @@ class Contradiction(Filter):
         canon = self._character.canon
         right = canon.entities.get(item)
         if right is None:
-            if (
-                _NUMBER.search(item)
-                and (number := _NUMBER.search(pair.answer))
-                and not mentions(pair.question, number[0])
-            ):
-                return number[0]
-            return ""
+            numbers = _NUMBER.findall(pair.answer) if _NUMBER.search(item) else []
+            return next((number for number in numbers if not mentions(pair.question, number)), "")
         harmless = {*canon.names.ids(pair.question), *fact.about, *fact.answer, self._character.config.entity}
         for mention in canon.names.find(pair.answer):
             entity = canon.entities[mention.entity]

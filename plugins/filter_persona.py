@@ -30,6 +30,8 @@ _PATTERNS = (
     r"\bin the (?:novels?|book series|films?|movies?|franchise)\b|\bJ\.? ?K\.? ?Rowling\b|\bRowling\b",
 )
 
+_FIRST_PERSON = re.compile(r"我|\b(?:I|my|mine|me|myself|we|us|our)\b", re.IGNORECASE)
+
 
 @dataclass(kw_only=True)
 class PersonaBreak(Filter):
@@ -44,12 +46,8 @@ class PersonaBreak(Filter):
     third_person: bool = False
 
     def __post_init__(self) -> None:
-        for pattern in self.patterns:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise CamelBellError(f"persona_break: {pattern!r} is no regular expression: {error}") from error
-        self._rule = re.compile("|".join((*_PATTERNS, *self.patterns)), re.IGNORECASE)
+        own = [_compiled(pattern) for pattern in self.patterns]
+        self._rules = [re.compile("|".join(_PATTERNS), re.IGNORECASE), *own]
 
     def prepare(self, character: Character, memory: Memory | None = None, pairs: Sequence[Pair] = ()) -> None:
         """Learn the character's names."""
@@ -57,14 +55,25 @@ class PersonaBreak(Filter):
 
     def judge(self, pair: Pair) -> Verdict:
         """Look for the words of a break."""
-        found = self._rule.search(pair.answer)
+        found = next(filter(None, (rule.search(pair.answer) for rule in self._rules)), None)
         if found:
             return Verdict(self.name, f"says {found.group()!r}")
         if self.third_person:
             named = next((name for name in self._names if name in pair.answer), "")
-            if named and named not in pair.question and not re.search(r"我|\b(?:I|my|me|we|our)\b", pair.answer):
+            if named and named not in pair.question and not _FIRST_PERSON.search(pair.answer):
                 return Verdict(self.name, f"speaks of {named!r} as of someone else")
         return Verdict(self.name)
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """Return a bundle's own pattern, ready to search; one that finds what is not there would reject everything."""
+    try:
+        rule = re.compile(pattern, re.IGNORECASE)
+    except re.error as error:
+        raise CamelBellError(f"persona_break: {pattern!r} is no regular expression: {error}") from error
+    if rule.search(""):
+        raise CamelBellError(f"persona_break: the pattern {pattern!r} finds every answer")
+    return rule
 
 
 @hookimpl

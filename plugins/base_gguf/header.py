@@ -69,6 +69,13 @@ class _Reader:
 
 def read_header(file: Path) -> Header:
     """Return the header of a GGUF file of version 2 or 3."""
+    try:
+        return _read(file)
+    except (struct.error, ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as error:
+        raise ModelMismatch(f"{file} is not a GGUF file, or one cut off within its header") from error
+
+
+def _read(file: Path) -> Header:
     with file.open("rb") as source:
         reader = _Reader(memoryview(np.memmap(source, np.uint8, "r")).cast("B"))  # type: ignore[arg-type]
     if reader.scalar("I") != 0x46554747 or reader.scalar("I") not in (2, 3):

@@ -28,11 +28,16 @@ def _gemma(metadata: dict[str, Any]) -> Any:
 
 
 def _byte_level(metadata: dict[str, Any]) -> Any:
-    from transformers import GPT2Tokenizer
+    from tokenizers.pre_tokenizers import Digits, Sequence
+    from transformers import GPT2Tokenizer, PreTrainedTokenizerFast
 
     vocabulary = {token: number for number, token in enumerate(metadata["tokenizer.ggml.tokens"])}
     merges = [tuple(merge.split(" ")) for merge in metadata["tokenizer.ggml.merges"]]
-    tokenizer = GPT2Tokenizer(vocab=vocabulary, merges=merges, **_special(metadata))
+    backend = GPT2Tokenizer(vocab=vocabulary, merges=merges, **_special(metadata)).backend_tokenizer
+    if metadata.get("tokenizer.ggml.pre") == "smollm":  # each digit stands alone
+        backend.pre_tokenizer = Sequence([Digits(individual_digits=True), backend.pre_tokenizer])
+    # GPT2Tokenizer would put its own splitting back when it is opened again.
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **_special(metadata))
     tokenizer.chat_template = metadata.get("tokenizer.chat_template")
     return tokenizer
 

@@ -35,6 +35,15 @@ class LoraTrainer(Trainer):
     max_grad_norm: float = 1.0
     checkpoint_every: int = 50
 
+    def __post_init__(self) -> None:
+        for option in ("r", "alpha", "epochs", "batch_tokens", "max_length", "checkpoint_every"):
+            if getattr(self, option) < 1:
+                raise ValueError(f"{option} must be 1 or more")
+        if not self.learning_rate > 0:
+            raise ValueError("learning_rate must be more than 0")
+        if not 0 <= self.held_out < 1:
+            raise ValueError("held_out must be 0 or more and less than 1")
+
     def train(self, job: TrainingJob) -> dict[str, Any]:
         """Train, going on from a checkpoint where there is one, and save the adapter."""
         from camelbell_plugins.trainer_lora.loop import train

@@ -12,10 +12,14 @@ from camelbell_core.prompts import Layout, Prompt
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """The ids of a prompt and its answer; the first ``prefix`` of them take no loss."""
+    """The ids of a prompt and its answer; the first ``prefix`` of them take no loss.
+
+    ``number`` is its place among the examples of the job, from 1.
+    """
 
     ids: list[int]
     prefix: int
+    number: int = 0
 
 
 def encode(
@@ -26,7 +30,7 @@ def encode(
     A prompt too long loses history and facts, never the answer; an answer that does not fit is left out.
     """
     encoded, cut, dropped = [], 0, 0
-    for prompt, text in examples:
+    for number, (prompt, text) in enumerate(examples, 1):
         answer = layout.answer(text, prompt.language)
         room = max_length - len(answer)
         whole = layout.prefix(prompt)
@@ -35,14 +39,15 @@ def encode(
             continue
         prefix = whole if len(whole) <= room else layout.fit(prompt, room)
         cut += len(prefix) < len(whole)
-        encoded.append(Example([*prefix, *answer], len(prefix)))
+        encoded.append(Example([*prefix, *answer], len(prefix), number))
     return encoded, {"examples": len(encoded), "cut": cut, "too_long": dropped}
 
 
 def epoch_batches(examples: Sequence[Example], batch_tokens: int, seed: str) -> list[list[int]]:
     """Return the numbers of the examples of each batch, in an order that the seed decides.
 
-    Neighbours in length share a batch of at most ``batch_tokens`` tokens, padding counted.
+    Neighbours in length share a batch of at most ``batch_tokens`` tokens, padding counted; an example
+    longer than that is a batch of its own.
     """
     rng = Random(seed)
     order = list(range(len(examples)))

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from hashlib import sha256
 from math import cos, isfinite, pi
 from pathlib import Path
+from pickle import UnpicklingError
 from random import Random
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from camelbell_plugins.trainer_lora.loss import answer_loss
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft import PeftModel as _PeftModel
 
-from camelbell_core.adapters import write_fingerprint
+from camelbell_core.adapters import peft_warnings, write_fingerprint
 from camelbell_core.errors import CamelBellError
 from camelbell_core.journal import Journal, read_rows, write_json, write_rows, write_text
 from camelbell_core.records import canonical_json
@@ -69,10 +70,11 @@ def _identity(options: LoraTrainer, job: TrainingJob, encoded: Sequence[Example]
 
 def _finished(folder: Path, identity: str) -> dict[str, Any] | None:
     try:
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        report: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        same = report["identity"] == identity
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return report if report.get("identity") == identity else None
+    return report if same and (folder / "adapter_model.safetensors").is_file() else None
 
 
 def _split(encoded: Sequence[Example], share: float, seed: str) -> tuple[list[Example], list[Example]]:
@@ -83,7 +85,7 @@ def _split(encoded: Sequence[Example], share: float, seed: str) -> tuple[list[Ex
 
 
 def _adapted(options: LoraTrainer, job: TrainingJob) -> _PeftModel:
-    torch.manual_seed(int(sha256(job.seed.encode()).hexdigest()[:8], 16))
+    torch.manual_seed(_number(job.seed))
     config = LoraConfig(
         r=options.r,
         lora_alpha=options.alpha,
@@ -94,13 +96,18 @@ def _adapted(options: LoraTrainer, job: TrainingJob) -> _PeftModel:
     )
     job.base.model.config._name_or_path = job.base.model.name_or_path = job.base.name
     try:
-        model = get_peft_model(job.base.model, config)
+        with peft_warnings():
+            model = get_peft_model(job.base.model, config)
     except ValueError as error:
         wanted = ", ".join(options.targets)
         raise CamelBellError(f"{job.base.name} has no layers {wanted}", "name its layers in targets") from error
     model.train()
     assert isinstance(model, _PeftModel)
     return model
+
+
+def _number(seed: str) -> int:
+    return int(sha256(seed.encode()).hexdigest()[:8], 16)
 
 
 class _Loop:
@@ -157,6 +164,7 @@ class _Loop:
         return peak * (0.1 + 0.45 * (1 + cos(pi * done)))
 
     def _step(self, step: int, batch: list[Example]) -> float:
+        torch.manual_seed(_number(self.job.seed) + step)  # a base with dropout draws the same after a kill
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(step)
         total, count = answer_loss(self.model, collate(batch, self.pad, self.model.device))
@@ -164,7 +172,7 @@ class _Loop:
         value = float(loss.detach())
         if not isfinite(value):
             raise CamelBellError(
-                f"the loss is {value} at step {step + 1} (examples {self.batches[step][:8]} of the kept pairs)",
+                f"the loss is {value} at step {step + 1} (of the examples {[e.number for e in batch[:8]]})",
                 "lower learning_rate; the last checkpoint is kept",
             )
         loss.backward()  # type: ignore[no-untyped-call]
@@ -177,7 +185,7 @@ class _Loop:
         draft = self.checkpoint.with_name("checkpoint.new")
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
-        state = {"adapter": get_peft_model_state_dict(self.model), "optimizer": self.optimizer.state_dict()}
+        state = {"adapter": _adapter_weights(self.model), "optimizer": self.optimizer.state_dict()}
         torch.save(state, draft / "state.pt")
         write_json(draft / "step.json", {"step": step, "identity": self.identity})
         old = self.checkpoint.with_name("checkpoint.old")
@@ -192,11 +200,11 @@ class _Loop:
         for folder in (self.checkpoint, self.checkpoint.with_name("checkpoint.old")):
             try:
                 saved = json.loads((folder / "step.json").read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                continue
-            if saved["identity"] != self.identity:
-                continue
-            state = torch.load(folder / "state.pt", weights_only=True)
+                if saved["identity"] != self.identity:
+                    continue
+                state = torch.load(folder / "state.pt", weights_only=True)
+            except (OSError, ValueError, EOFError, RuntimeError, UnpicklingError):
+                continue  # torn when the machine went down
             set_peft_model_state_dict(self.model, state["adapter"])
             self.optimizer.load_state_dict(state["optimizer"])
             step = int(saved["step"])
@@ -205,6 +213,12 @@ class _Loop:
         self.job.output.mkdir(parents=True, exist_ok=True)
         self.curve.unlink(missing_ok=True)
         return 0
+
+
+def _adapter_weights(model: _PeftModel) -> dict[str, torch.Tensor]:
+    # The embeddings are frozen: saying so spares peft a look at the hub for the base model.
+    weights: dict[str, torch.Tensor] = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return weights
 
 
 def _mean_loss(model: Any, examples: Sequence[Example], job: TrainingJob) -> float:
@@ -223,14 +237,18 @@ def _mean_loss(model: Any, examples: Sequence[Example], job: TrainingJob) -> flo
 def _save(job: TrainingJob, model: Any, report: dict[str, Any]) -> None:
     """Write the PEFT folder, its fingerprint, the model card and the loss plot; the report comes last."""
     model.eval()
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.to(torch.bfloat16)
-    model.save_pretrained(str(job.output), safe_serialization=True)
+    (job.output / "report.json").unlink(missing_ok=True)
+    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in weights:
+        parameter.data = parameter.data.to(torch.bfloat16)
+    model.save_pretrained(str(job.output), safe_serialization=True, save_embedding_layers=False)
+    for parameter in weights:
+        parameter.data = parameter.data.float()  # as peft opens it again
     losses = [(row["step"], row["loss"]) for _, row in read_rows(job.output / "loss.jsonl")]
     plot_losses(losses, job.output / "loss.png", job.character)
     more = {"character": job.character, "license": job.base.license}
     write_fingerprint(job.output, job.base, job.layout, model, more)
     write_text(job.output / "README.md", model_card(job, report, losses))
     write_json(job.output / "report.json", report)
-    shutil.rmtree(job.output / "checkpoint", ignore_errors=True)
+    for name in ("checkpoint", "checkpoint.old", "checkpoint.new"):
+        shutil.rmtree(job.output / name, ignore_errors=True)

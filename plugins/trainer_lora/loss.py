@@ -57,8 +57,9 @@ def answer_loss(model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
     wanted = targets != -100
     head = base.get_output_embeddings()
     states, targets = hidden[:, :-1][wanted], targets[wanted]
-    if getattr(head, "bias", None) is not None or hasattr(base.config, "logit_scale"):
-        logits = head(states).float() * getattr(base.config, "logit_scale", 1.0)
+    scale = getattr(base.config, "logit_scale", 1.0) / getattr(base.config, "logits_scaling", 1.0)
+    if getattr(head, "bias", None) is not None or scale != 1.0:
+        logits = head(states).float() * scale
         return functional.cross_entropy(logits, targets, reduction="sum"), int(targets.numel())
     softcap = float(getattr(base.config, "final_logit_softcapping", None) or 0.0)
     loss: Tensor = _ChunkedCrossEntropy.apply(states, head.weight, targets, softcap)  # type: ignore[no-untyped-call]
