@@ -295,6 +295,7 @@ def chat(
 def run_all(name: str, base: str, preset: str, workspace: Path | None, characters: tuple[Path, ...]) -> None:
     """Do the whole job for NAME: questions, answers, filters, training, evaluation, one spoken answer."""
     from camelbell_core import evaluation, pipeline
+    from camelbell_core.session import Settings
 
     with opened_run(name, workspace, characters) as run:
         chosen = base or run.character.config.base
@@ -304,16 +305,18 @@ def run_all(name: str, base: str, preset: str, workspace: Path | None, character
         click.echo(f"{made['answered']} of {made['questions']} questions answered by {made['teacher']}")
         click.echo(_told_filter(pipeline.filter_pairs(run)))
         items = evaluation.sample(pipeline.find_quiz(run.character), plan.quiz, f"quiz:{name}")
-        before = []
+        before, short = [], Settings(max_tokens=48)  # a bare model rambles to the end of what it may say
         if items:
             bare = pipeline.load_model(run, chosen, None)
-            before = pipeline.run_evaluation(run, bare, items, memory=False, guard=False, label="eval before")
+            before = pipeline.run_evaluation(
+                run, bare, items, memory=False, guard=False, settings=short, label="eval before"
+            )
             del bare
         folder = run.workspace.adapter(chosen)
         click.echo(_told_training(pipeline.train(run, chosen, plan), folder))
         speaker = pipeline.load_model(run, chosen, folder)
         if items:
-            after = pipeline.run_evaluation(run, speaker, items, label="eval after")
+            after = pipeline.run_evaluation(run, speaker, items, settings=short, label="eval after")
             click.echo("\nbefore: the base model alone")
             _print_scores(before)
             click.echo("\nafter: adapter, facts and guard")

@@ -78,7 +78,10 @@ class Misplaced(Filter):
 
         if admits_ignorance(pair.answer, self._character, pair.language):
             return True
-        recalled = [recall.fact for recall in self._memory.recall(pair.question, 2)] if self._memory else []
+        from camelbell_core.compose import ANSWERS
+
+        recalls = self._memory.recall(pair.question, 2) if self._memory else []
+        recalled = [recall.fact for recall in recalls if recall.score >= ANSWERS]
         facts = [self._canon.facts[f] for f in pair.facts if f in self._canon.facts]
         return any(fact.answer and not self._canon.missing(fact, pair.answer) for fact in (*facts, *recalled))
 

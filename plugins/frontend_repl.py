@@ -183,7 +183,7 @@ class Terminal:
 
     def _toolbar(self) -> str:
         session = self.session
-        adapter = Path(session.model.adapter).name if session.model.adapter else "no adapter"
+        adapter = "with adapter" if session.model.adapter else "no adapter"
         at = f" · at {session.settings.at}" if session.settings.at else ""
         return f" {session.character.title(session.character.languages[0])} · {session.model.name} · {adapter}{at} "
 

@@ -14,6 +14,11 @@ facts:
     answer: [inspector, "春天|spring"]
     text: {zh: 每年春天陈督察来看灯塔。, en: Inspector Chen visits the lighthouse each spring.}
     ask: {zh: [哪位客人何时来看灯塔？], en: [Which visitor comes to see the lighthouse and when?]}
+  - id: fear
+    about: [gull, cat]
+    answer: [cat]
+    text: {zh: 阿白怕黑豆。, en: Pebble is afraid of Bean.}
+    ask: {zh: [岛上哪只动物让人发抖？], en: [Which animal makes others tremble?]}
   - id: weather
     about: [lumen]
     text: {zh: 岛上常常起雾。, en: Fog is frequent on the island.}
@@ -114,6 +119,7 @@ def test_without_a_canon_every_name_passes(open_lumen):
 
 
 ASKED = {
+    "fear": {"zh": "岛上哪只动物让人发抖？", "en": "Which animal makes others tremble?"},
     "pet": {"zh": "你的宠物叫什么名字？", "en": "What is your pet called?"},
     "steps": {"zh": "灯塔有多少级台阶？", "en": "How many steps has the lighthouse?"},
     "visitor": {"zh": "哪位客人何时来看灯塔？", "en": "Which visitor comes to see the lighthouse and when?"},
@@ -139,6 +145,8 @@ ASKED = {
         ("steps", "zh", "这个我不知道。", ""),
         ("pet", "en", "I don't know, perhaps Bean.", ""),
         ("steps", "zh", "很多很多级。", ""),
+        ("fear", "zh", "阿白总在发抖。", ""),  # whom the fact is about
+        ("fear", "en", "Pebble trembles.", ""),
         ("weather", "zh", "阿白和黑豆都不喜欢，每年365天起雾。", ""),
     ],
 )

@@ -70,8 +70,8 @@ def test_answers_in_another_language_and_broken_ones_are_rejected(language, answ
 
 
 def test_the_share_of_chinese_can_be_set():
-    answer = "我是 Lumen"
-    assert [bool(judged(Language(share=share), answer)) for share in (0.2, 0.3)] == [False, True]
+    answer = "我是 ab"
+    assert [bool(judged(Language(share=share), answer)) for share in (0.4, 0.5, 0.6)] == [False, False, True]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from random import Random
 import pytest
 from camelbell_plugins.filter_misplaced import Misplaced
 
+from camelbell_core.character import find_character
+from camelbell_core.pipeline import open_run
 from camelbell_core.records import Pair
 
 OUTPUT = Path("/work/shared/seed-data/output.json")
@@ -77,9 +79,17 @@ def test_an_answer_that_holds_what_its_fact_demands_stays(reasons):
     pairs = made_up("zh")
     taken = Pair("灯塔有多少级台阶？", pairs[1].answer + "九十九级。", "zh")
     without = Pair("灯塔有多少级台阶？", pairs[1].answer, "zh")
+    by_luck = Pair("海鸥台阶？", pairs[1].answer + "九十九级。", "zh")  # a fact comes to mind but does not answer it
     by_id = Pair("塔里面究竟几层呢？", pairs[1].answer + "九十九级。", "zh", facts=("steps",))
-    judged = reasons([*pairs, taken, without, by_id], [taken, without, by_id])
-    assert judged == ["", f"answers {pairs[1].question!r} rather than its own question", ""]
+    judged = reasons([*pairs, taken, without, by_id], [taken, without, by_id, by_luck])
+    assert judged == ["", f"answers {pairs[1].question!r} rather than its own question", "", "?"]
+
+
+@pytest.mark.parametrize(("language", "question"), [("zh", "鲨鱼？"), ("en", "Wobbegongs?")])
+def test_a_question_of_one_rare_word_claims_no_answer(reasons, language, question):
+    pairs = made_up(language)
+    judged = Pair(pairs[0].question, f"不，{question}" if language == "zh" else f"No, {question}", language)
+    assert reasons([*pairs, Pair(question, "x", language)], [judged]) == [""]
 
 
 def test_how_much_is_needed_can_be_set(reasons):
@@ -94,9 +104,14 @@ def test_how_much_is_needed_can_be_set(reasons):
 
 
 @pytest.mark.skipif(not OUTPUT.is_file(), reason="the data of 2023 is not here")
-def test_of_the_shifted_rows_of_2023_most_are_found_and_of_the_others_few(reasons):
+@pytest.mark.parametrize("bundle", ["lumen", "harry_potter"])
+def test_of_the_shifted_rows_of_2023_most_are_found_and_of_the_others_few(open_lumen, tmp_path, bundle):
+    run = open_lumen() if bundle == "lumen" else open_run(find_character(bundle), tmp_path / "run")
     rows = json.loads(OUTPUT.read_text(encoding="utf-8"))
-    judged = reasons([Pair(row["Instruction"], row["output"], "zh") for row in rows])
+    pairs = [Pair(row["Instruction"], row["output"], "zh") for row in rows]
+    part = Misplaced()
+    part.prepare(run.character, run.memory, pairs)
+    judged = [part.judge(pair).reason for pair in pairs]
     rejected = {number for number, reason in enumerate(judged) if reason}
     others = rejected - set(SHIFTED)
     assert len(rejected & set(SHIFTED)) >= 0.8 * len(SHIFTED)

@@ -308,7 +308,7 @@ def test_commands_are_completed(session, typed, offered):
     ("adapter", "at", "line"),
     [
         ("", None, " 小灯 · scripted · no adapter "),
-        ("/runs/lumen/adapters/gemma", Point(3, 22), " 小灯 · scripted · gemma · at 3-22 "),
+        ("/runs/lumen/adapters/gemma", Point(3, 22), " 小灯 · scripted · with adapter · at 3-22 "),
     ],
 )
 def test_the_toolbar_tells_who_talks_and_by_what(session, adapter, at, line):

@@ -48,6 +48,12 @@ def test_every_fact_is_asked_once_before_any_fact_twice(open_lumen):
     assert all({*seeds[i : i + 2]} == {"pet", "steps"} for i in range(0, 8, 2))
 
 
+def test_the_languages_take_turns_among_the_facts_and_among_the_wordings_of_a_fact(open_lumen):
+    questions = generate(open_lumen(), 8, frames=0)
+    assert all({q.language for q in questions[i : i + 2]} == {"zh", "en"} for i in range(0, 8, 2))
+    assert all({q.language for q in questions if q.seed == fact} == {"zh", "en"} for fact in ASKS)
+
+
 def test_own_wordings_come_before_framed_ones_and_frames_keep_them_whole(open_lumen):
     questions = generate(open_lumen(), frames=10)
     own = {text for asks in ASKS.values() for text in asks}

@@ -1,3 +1,4 @@
+from collections import Counter
 from random import Random
 
 import pytest
@@ -59,6 +60,18 @@ def test_the_same_random_numbers_give_the_same_questions_and_others_another_orde
     assert generate(run, seed="a") == generate(run, seed="a")
     assert generate(run, seed="a") != generate(run, seed="b")
     assert generate(run, 5, seed="a") == generate(run, 14, seed="a")[:5]
+    first = {(question.seed, question.language) for n in range(20) for question in generate(run, 1, seed=str(n))}
+    assert first == {(seed, language) for seed in ("like_thing", "stranger") for language in ("zh", "en")}
+
+
+def test_every_wording_of_every_seed_has_its_turn(open_lumen):
+    questions = generate(open_lumen(), 6)
+    assert Counter((q.seed, q.language) for q in questions) == {
+        ("like_thing", "zh"): 1,
+        ("like_thing", "en"): 1,
+        ("stranger", "zh"): 2,
+        ("stranger", "en"): 2,
+    }
 
 
 def test_near_duplicates_about_the_same_values_are_left_out(open_lumen):
