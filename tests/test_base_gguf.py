@@ -153,7 +153,7 @@ def byte_level_words(template: str | None = None, pre: str = "default") -> Calla
 GEMMA_TOKENS = [
     *("<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<start_of_turn>", "\n", "\n\n", "  ", "   "),
     *(f"<0x{byte:02X}>" for byte in range(256)),
-    *("ll", "he", "llo", "hello", "▁hello", "你好", "▁w", "or", "ld", "orld", "▁world"),
+    *("ll", "he", "llo", "hello", "▁hello", "你好", "▁w", "or", "ld", "orld", "▁world", "lo"),
     *"▁helowrd你好，",
 ]
 GEMMA_TYPES = [*[CONTROL] * 6, *[USER_DEFINED] * 4, *[BYTE] * 256, *[NORMAL] * (len(GEMMA_TOKENS) - 266)]
@@ -423,9 +423,20 @@ def test_gemmas_merges_follow_from_the_order_of_its_tokens(text: str, tokens: li
 
 
 def test_runs_of_blanks_are_tokens_of_gemma(gemma_tokenizer: Any) -> None:
-    for blanks in ("  ", "   "):
-        assert ids_of(gemma_tokenizer, blanks) == [GEMMA_TOKENS.index(blanks)]
-        assert gemma_tokenizer.decode(ids_of(gemma_tokenizer, blanks)) == blanks
+    two, three = GEMMA_TOKENS.index("  "), GEMMA_TOKENS.index("   ")
+    # A run longer than any token is merged in order, two by two: it is not the longest token first.
+    for blanks, ids in {"  ": [two], "   ": [three], "    ": [two, two]}.items():
+        assert ids_of(gemma_tokenizer, blanks) == ids
+        assert gemma_tokenizer.decode(ids) == blanks
+
+
+def test_of_two_ways_to_make_a_token_the_longer_left_part_comes_first(gemma_tokenizer: Any) -> None:
+    merges = json.loads(gemma_tokenizer.backend_tokenizer.to_str())["model"]["merges"]
+    assert [tuple(merge) for merge in merges] == [
+        *(("\n", "\n"), ("▁", "▁"), ("▁▁", "▁"), ("▁", "▁▁")),
+        *(("l", "l"), ("h", "e"), ("ll", "o"), ("l", "lo"), ("he", "llo"), ("▁", "hello")),
+        *(("你", "好"), ("▁", "w"), ("o", "r"), ("l", "d"), ("or", "ld"), ("▁w", "orld"), ("l", "o")),
+    ]
 
 
 def test_gemmas_special_tokens_are_those_of_the_file(gemma_tokenizer: Any) -> None:
