@@ -38,7 +38,9 @@ def main(file: str) -> None:
         if number not in SHIFTED:
             examples.setdefault(verdict.filter, []).append(f"{pair.question[-40:]!r}: {verdict.reason}")
     others = len(pairs) - len(SHIFTED)
-    print(f"{len(pairs)} rows; {'filter':<16}{'of ' + str(len(SHIFTED)) + ' misplaced':>20}{'of ' + str(others) + ' others':>20}")
+    print(
+        f"{len(pairs)} rows; {'filter':<16}{'of ' + str(len(SHIFTED)) + ' misplaced':>20}{'of ' + str(others) + ' others':>20}"
+    )
     for name in dict.fromkeys([*inside, *outside]):
         shares = f"{inside[name] / len(SHIFTED):>20.1%}{outside[name] / others:>20.1%}"
         print(f"{'':<11}{name:<16}{shares}")

@@ -15,6 +15,8 @@ from camelbell_core.registry import Registry
 from camelbell_core.roles import Filter, LanguageModel, Memory
 from camelbell_core.text import language_of, printable, sentences
 
+_RETRY_TEMPERATURE = 0.7  # a greedy reply tried again would be the same
+
 
 @dataclass(slots=True)
 class Turn:
@@ -60,8 +62,10 @@ class Session:
         self._personas = personas or {}
         self._stop = Event()
 
-    def reply(self, text: str) -> Iterator[str]:
+    def reply(self, text: str, temperature: float | None = None) -> Iterator[str]:
         """Yield the reply in pieces as they are fit to be shown, and remember the turn.
+
+        ``temperature`` takes the place of the settings' for this reply.
 
         With a guard, a sentence is shown once all its filters have passed what was said so far;
         a reply whose first sentence fails is tried again with fewer facts, then composed from them.
@@ -69,11 +73,12 @@ class Session:
         self._stop.clear()
         text = text.encode("utf-8", "replace").decode("utf-8")  # bytes of another encoding were typed
         turn = Turn(text, language_of(text, self.character.languages))
+        heat = self.settings.temperature if temperature is None else temperature
         history = self.history()
         recalls = self._recall(text, history)
         self.turns.append(turn)
         for attempt in self._attempts(turn, recalls, history):
-            for piece in self._say(turn, attempt):
+            for piece in self._say(turn, attempt, heat):
                 shown = piece if turn.answer else piece.lstrip()  # English answers begin with a blank
                 turn.answer += shown
                 if shown:
@@ -90,10 +95,10 @@ class Session:
         return "".join(self.reply(text)).strip()
 
     def retry(self) -> Iterator[str]:
-        """Yield a reply to the last question again; the one before is forgotten."""
+        """Yield another reply to the last question, a little freer; the one before is forgotten."""
         if not self.turns:
             raise CamelBellError("nothing has been said yet", "ask something first")
-        return self.reply(self.turns.pop().question)
+        return self.reply(self.turns.pop().question, max(self.settings.temperature, _RETRY_TEMPERATURE))
 
     def stop(self) -> None:
         """End the reply that is being made."""
@@ -125,12 +130,9 @@ class Session:
             turn.facts = tuple(facts[:1])
             yield build_prompt(persona, turn.language, turn.question, facts[:1])
 
-    def _say(self, turn: Turn, prompt: Prompt) -> Iterator[str]:
-        settings = self.settings
-        pieces = (
-            printable(piece)
-            for piece in self.model.stream(prompt, settings.max_tokens, settings.temperature, self._stop.is_set)
-        )
+    def _say(self, turn: Turn, prompt: Prompt, temperature: float) -> Iterator[str]:
+        said = self.model.stream(prompt, self.settings.max_tokens, temperature, self._stop.is_set)
+        pieces = (printable(piece) for piece in said)
         if not self.guard:
             yield from pieces
             return

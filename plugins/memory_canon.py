@@ -47,11 +47,11 @@ class CanonMemory(Memory):
 
     def prepare(self, character: Character) -> None:
         """Index every wording of every fact: statement, the character's telling, and questions."""
+        import sqlite3
+
         self._canon = character.canon
         self._self = character.config.entity
         self._wordings: list[tuple[str, frozenset[str]]] = []
-        import sqlite3
-
         self._database = sqlite3.connect(":memory:", check_same_thread=False)
         self._database.execute(
             "CREATE VIRTUAL TABLE wording USING fts5(tokens, tokenize=\"unicode61 tokenchars '@_'\")"
@@ -72,9 +72,8 @@ class CanonMemory(Memory):
     ) -> list[Recall]:
         """Return the likeliest facts; a question that names nothing is read with the turn before it."""
         tokens = self._tokens(question[-_LONGEST:])
-        if history and not any(token.startswith("@") for token in tokens):
-            before = "".join(message.content for message in history[-2:])
-            tokens |= {token for token in self._tokens(before) if token.startswith("@")}
+        if history and not self._names(tokens):
+            tokens |= self._names(self._tokens("".join(message.content for message in history[-2:])))
         if not tokens or not self._wordings:
             return []
         weights = self._weights(tokens)
@@ -102,14 +101,17 @@ class CanonMemory(Memory):
             words.add(f"@{self._self}")
         return frozenset(words | {f"@{mention.entity}" for mention in mentions})
 
+    def _names(self, tokens: frozenset[str]) -> set[str]:
+        """Return the names among the tokens, without the character's own: "you" names nobody to speak of."""
+        return {token for token in tokens if token.startswith("@") and token != f"@{self._self}"}
+
     def _weights(self, tokens: frozenset[str]) -> dict[str, float]:
         marks = ",".join("?" * len(tokens))
         found = dict(self._database.execute(f"SELECT term, doc FROM term WHERE term IN ({marks})", list(tokens)))
         rarest = log(1 + len(self._wordings))
         weights = {token: log(1 + len(self._wordings) / (1 + found.get(token, 0))) for token in tokens}
-        for token in tokens:
-            if token.startswith("@") and token != f"@{self._self}":
-                weights[token] = self.name_weight * rarest  # whom a question names counts, however often told of
+        for token in self._names(tokens):
+            weights[token] = self.name_weight * rarest  # whom a question names counts, however often told of
         return weights
 
     def _search(self, tokens: frozenset[str]) -> list[int]:
