@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, Literal, TypeVar, get_args
 
@@ -116,6 +117,20 @@ class Question:
     def id(self) -> str:
         """Return the hash of what is asked."""
         return content_id(self.language, self.text)
+
+    def answered(self, answer: str, facts: Iterable[str], teacher: str, model: str = "") -> Pair:
+        """Return the pair that a teacher's answer, resting on facts given by id, makes of this question."""
+        return Pair(
+            self.text,
+            answer,
+            self.language,
+            self.kind,
+            tuple(facts),
+            teacher=teacher,
+            model=model,
+            generator=self.generator,
+            seed=self.seed,
+        )
 
 
 @dataclass(frozen=True, slots=True)

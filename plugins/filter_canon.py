@@ -142,9 +142,17 @@ class Evasive(Filter):
 
         if pair.kind in ("trap", "unanswerable") or not admits_ignorance(pair.answer, self._character, pair.language):
             return Verdict(self.name)
-        if pair.facts or strange_names(self._character, pair.question):
-            return Verdict(self.name)  # a fact may itself tell of not knowing
+        if strange_names(self._character, pair.question) or self._told(pair):
+            return Verdict(self.name)
         return Verdict(self.name, "admits not knowing, though the question names nothing unknown")
+
+    def _told(self, pair: Pair) -> bool:
+        """Tell whether a fact that the answer rests on tells of not knowing itself."""
+        from camelbell_core.compose import admits_ignorance
+
+        facts = self._character.canon.facts
+        told = (facts[f].told(pair.language) for f in pair.facts if f in facts)
+        return any(admits_ignorance(text, self._character, pair.language) for text in told)
 
 
 @hookimpl

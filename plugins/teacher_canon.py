@@ -27,16 +27,7 @@ class CanonTeacher(AnswerTeacher):
         """Yield the pairs in the order of the questions; a question's wording depends on nothing but itself."""
         for question in questions:
             text, facts = self._compose(question, tools, Random(f"{tools.character.name}:{question.id}"))
-            yield Pair(
-                question.text,
-                text,
-                question.language,
-                question.kind,
-                facts,
-                teacher=self.name,
-                generator=question.generator,
-                seed=question.seed,
-            )
+            yield question.answered(text, facts, self.name)
 
     def _compose(self, question: Question, tools: TeacherTools, rng: Random) -> tuple[str, tuple[str, ...]]:
         from camelbell_core.compose import compose, voice_of

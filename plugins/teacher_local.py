@@ -29,17 +29,7 @@ class LocalTeacher(AnswerTeacher):
             facts = [recall.fact for recall in tools.memory.recall(question.text, count)] if count else []
             prompt = build_prompt(tools.persona(question.language), question.language, question.text, facts)
             answer = "".join(model.stream(prompt, self.max_tokens, self.temperature)).strip()
-            yield Pair(
-                question.text,
-                answer,
-                question.language,
-                question.kind,
-                tuple(fact.id for fact in facts),
-                teacher=self.name,
-                model=model.name,
-                generator=question.generator,
-                seed=question.seed,
-            )
+            yield question.answered(answer, (fact.id for fact in facts), self.name, model.name)
 
 
 @hookimpl

@@ -128,17 +128,7 @@ class OpenAITeacher(AnswerTeacher):
         reply = await client.chat.completions.create(
             model=self.model, messages=messages, temperature=self.temperature, max_tokens=self.max_tokens
         )
-        return Pair(
-            question.text,
-            self._text(reply),
-            question.language,
-            question.kind,
-            tuple(fact.id for fact in facts),
-            teacher=self.name,
-            model=self.model,
-            generator=question.generator,
-            seed=question.seed,
-        )
+        return question.answered(self._text(reply), (fact.id for fact in facts), self.name, self.model)
 
     def _text(self, reply: Any) -> str:
         """Return the answer in a reply; one of another shape, such as a web page, is an error."""

@@ -15,9 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from camelbell_plugins.base_gguf import PACKAGES, Package, PackagedBase
-from camelbell_plugins.base_gguf.convert import assemble, cached_folder, write_folder
-from camelbell_plugins.base_gguf.header import Header, read_header
 from gguf import GGMLQuantizationType, GGUFWriter
 from gguf.quants import dequantize, quantize
 from tiny_base import EN, ZH, tiny_model, tiny_tokenizer
@@ -27,6 +24,9 @@ from camelbell_core.errors import CamelBellError, ModelMismatch
 from camelbell_core.model import TorchModel
 from camelbell_core.prompts import layout_for
 from camelbell_core.roles import TrainableBase
+from camelbell_plugins.base_gguf import PACKAGES, Package, PackagedBase
+from camelbell_plugins.base_gguf.convert import assemble, cached_folder, write_folder
+from camelbell_plugins.base_gguf.header import Header, read_header
 
 F32, F16, Q8_0 = GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.Q8_0
 NORMAL, CONTROL, USER_DEFINED, BYTE = 1, 3, 4, 6  # token types of llama.cpp

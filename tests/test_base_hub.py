@@ -14,10 +14,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from camelbell_plugins.base_hub import HubBase, folder_fingerprint
 from tiny_base import EN, ZH
 
 from camelbell_core.model import TorchModel
+from camelbell_plugins.base_hub import HubBase, folder_fingerprint
 
 MIB = 1 << 20
 

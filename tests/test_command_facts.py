@@ -1,9 +1,9 @@
 import click
 import pytest
-from camelbell_plugins.command_facts import register_commands
 from click.testing import CliRunner
 
 from camelbell_core.errors import CamelBellError
+from camelbell_plugins.command_facts import register_commands
 
 
 @pytest.fixture

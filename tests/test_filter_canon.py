@@ -1,7 +1,7 @@
 import pytest
-from camelbell_plugins.filter_canon import Contradiction, UnknownNames
 
 from camelbell_core.records import Pair
+from camelbell_plugins.filter_canon import Contradiction, Evasive, UnknownNames
 
 MORE = {
     "canon/more.yaml": """
@@ -22,6 +22,7 @@ facts:
   - id: weather
     about: [lumen]
     text: {zh: 岛上常常起雾。, en: Fog is frequent on the island.}
+    voice: {zh: 雾什么时候来，谁也不知道。, en: Nobody knows when the fog comes. I don't know either.}
     ask: {zh: [岛上天气怎么样？], en: [How is the weather on the island?]}
 """
 }
@@ -199,3 +200,26 @@ def test_how_near_a_question_must_come_to_a_fact_can_be_set(reason):
     question = "小灯，我很好奇你的宠物在岛上叫什么名字？"
     assert reason(Contradiction(asked=0.99), question, "黑豆。") == ""
     assert reason(Contradiction(asked=0.1), question, "黑豆。") == "fact pet: '阿白' is right, not '黑豆'"
+
+
+EVADED = "admits not knowing, though the question names nothing unknown"
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "language", "more", "said"),
+    [
+        ("灯塔有多少级台阶？", "这个我不知道。", "zh", {}, EVADED),
+        ("How many steps has the lighthouse?", "I don't know that.", "en", {}, EVADED),
+        ("How many steps?", "I have no idea.", "en", {"facts": ("steps",), "kind": "chat"}, EVADED),  # a fact tells
+        ("灯塔有多少级台阶？", "九十九级。", "zh", {}, ""),
+        ("How many steps has the lighthouse?", "Ninety-nine.", "en", {}, ""),
+        ("莫格里斯是谁？", "没听说过莫格里斯。", "zh", {}, ""),  # whom the canon does not know either
+        ("Who is Mogris?", "I've never heard of Mogris.", "en", {}, ""),
+        ("会用手机吗？", "我不知道。", "zh", {"kind": "trap"}, ""),
+        ("The capital of Mongolia?", "I don't know.", "en", {"kind": "unanswerable"}, ""),
+        ("岛上天气怎么样？", "谁也不知道。", "zh", {"facts": ("weather",)}, ""),  # the fact itself tells so
+        ("How is the weather?", "I don't know either.", "en", {"facts": ("weather",)}, ""),
+    ],
+)
+def test_not_knowing_is_rejected_where_nothing_is_unknown(reason, question, answer, language, more, said):
+    assert reason(Evasive(), question, answer, language, **more) == said

@@ -1,7 +1,7 @@
 import pytest
-from camelbell_plugins.filter_duplicates import Duplicates
 
 from camelbell_core.records import Pair
+from camelbell_plugins.filter_duplicates import Duplicates
 
 
 def reasons(*pairs, **options):

@@ -1,7 +1,7 @@
 import pytest
-from camelbell_plugins.filter_form import Language, Length, Repetition
 
 from camelbell_core.records import Pair, Verdict
+from camelbell_plugins.filter_form import Language, Length, Repetition
 
 
 def judged(part, answer, language="zh"):

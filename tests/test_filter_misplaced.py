@@ -3,11 +3,11 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from camelbell_plugins.filter_misplaced import Misplaced
 
 from camelbell_core.character import find_character
 from camelbell_core.pipeline import open_run
 from camelbell_core.records import Pair
+from camelbell_plugins.filter_misplaced import Misplaced
 
 OUTPUT = Path("/work/shared/seed-data/output.json")
 SHIFTED = range(957, 1157)  # rows of output.json, from 0, whose answers are those of other questions

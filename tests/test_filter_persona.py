@@ -3,10 +3,10 @@ import re
 from pathlib import Path
 
 import pytest
-from camelbell_plugins.filter_persona import PersonaBreak
 
 from camelbell_core.errors import BundleError
 from camelbell_core.records import Pair
+from camelbell_plugins.filter_persona import PersonaBreak
 
 OUTPUT = Path("/work/shared/seed-data/output.json")
 

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from camelbell_plugins.frontend_repl import Repl, Terminal, talk_plainly
 from prompt_toolkit.data_structures import Size
 from prompt_toolkit.document import Document
 from prompt_toolkit.input import create_pipe_input
@@ -16,6 +15,7 @@ from prompt_toolkit.output.vt100 import Vt100_Output
 
 from camelbell_core.records import Point
 from camelbell_core.session import Settings, open_session
+from camelbell_plugins.frontend_repl import Repl, Terminal, talk_plainly
 
 HELLO = "小灯 · /help\n你好，我是小灯。\n"
 CTRL_C, CTRL_D, UP = "\x03", "\x04", "\x1b[A"

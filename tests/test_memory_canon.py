@@ -2,9 +2,9 @@ from random import Random
 from threading import Thread
 
 import pytest
-from camelbell_plugins.memory_canon import CanonMemory
 
 from camelbell_core.records import Message, Point
+from camelbell_plugins.memory_canon import CanonMemory
 
 STORY = {
     "canon/story.yaml": """

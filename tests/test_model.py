@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from camelbell_plugins.base_gguf import PackagedBase
-from camelbell_plugins.base_hub import HubBase
 from tiny_base import EN, PROMPTS, ZH, open_base, reciter, tiny_tokenizer
 
 from camelbell_core import model
@@ -22,6 +20,8 @@ from camelbell_core.model import TorchModel, best_dtype, loader_for, open_pretra
 from camelbell_core.prompts import Prompt, layout_for
 from camelbell_core.registry import build_registry
 from camelbell_core.roles import TrainableBase
+from camelbell_plugins.base_gguf import PackagedBase
+from camelbell_plugins.base_hub import HubBase
 
 # Most of their characters are two to four tokens of the tiny tokenizer, and no token stands there twice.
 RECITED = {"zh": "龘你é，𠮷 ok", "en": "She ü,φ."}

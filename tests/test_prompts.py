@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from camelbell_plugins.trainer_lora.batches import encode
 from tiny_base import EN, PROMPTS, TEMPLATES, ZH, open_base, tiny_tokenizer
 
 from camelbell_core.errors import CamelBellError
@@ -28,6 +27,7 @@ from camelbell_core.prompts import (
 )
 from camelbell_core.records import Fact, Message, Pair
 from camelbell_core.session import Settings, open_session
+from camelbell_plugins.trainer_lora.batches import encode
 
 ASKED = {"zh": ("你住在哪里？", "在灯塔里。"), "en": ("Where do you live?", "In the lighthouse.")}
 LANGUAGES = ("zh", "en")

@@ -1,9 +1,9 @@
 from random import Random
 
 import pytest
-from camelbell_plugins.questions_canon import CanonQuestions
 
 from camelbell_core.records import Question
+from camelbell_plugins.questions_canon import CanonQuestions
 
 ASKS = {
     "pet": {

@@ -3,10 +3,10 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from camelbell_plugins.questions_import import ImportQuestions
 
 from camelbell_core.errors import CamelBellError
 from camelbell_core.records import Question
+from camelbell_plugins.questions_import import ImportQuestions
 
 SEED_DATA = Path("/work/shared/seed-data")
 

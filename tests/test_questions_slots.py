@@ -2,10 +2,10 @@ from collections import Counter
 from random import Random
 
 import pytest
-from camelbell_plugins.questions_slots import SlotQuestions
 
 from camelbell_core.records import Question, content_id
 from camelbell_core.text import squash
+from camelbell_plugins.questions_slots import SlotQuestions
 
 
 def generate(run, count=1000, seed="s", **options):

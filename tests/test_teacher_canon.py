@@ -1,7 +1,7 @@
 import pytest
-from camelbell_plugins.teacher_canon import CanonTeacher
 
 from camelbell_core.records import Pair, Question
+from camelbell_plugins.teacher_canon import CanonTeacher
 
 PET = {"zh": "陪着我的是海鸥阿白。", "en": "Pebble, my gull, keeps me company."}
 UNKNOWN = {

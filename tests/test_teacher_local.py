@@ -1,8 +1,8 @@
 import pytest
-from camelbell_plugins.teacher_local import LocalTeacher
 
 from camelbell_core.prompts import build_prompt
 from camelbell_core.records import Pair, Question
+from camelbell_plugins.teacher_local import LocalTeacher
 
 QUESTIONS = [
     Question("灯塔有多少级台阶？", "zh", "fact", "canon", "steps", facts=("steps",)),

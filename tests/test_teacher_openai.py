@@ -4,13 +4,13 @@ import threading
 from collections import Counter
 
 import pytest
-from camelbell_plugins.teacher_openai import OpenAITeacher
 
 from camelbell_core.errors import BundleError, CamelBellError
 from camelbell_core.journal import Journal, read_records
 from camelbell_core.pipeline import make_answers
 from camelbell_core.prompts import as_messages, build_prompt
 from camelbell_core.records import Pair, Question
+from camelbell_plugins.teacher_openai import OpenAITeacher
 
 MANY = [Question(f"灯塔里有{number}只海鸥吗？", "zh") for number in range(20)]
 MANY += [Question(f"Is gull number {number} asleep?", "en") for number in range(20)]

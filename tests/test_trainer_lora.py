@@ -17,9 +17,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from camelbell_plugins.trainer_lora import LoraTrainer
-from camelbell_plugins.trainer_lora.batches import Example, collate, encode, epoch_batches
-from camelbell_plugins.trainer_lora.loss import _ChunkedCrossEntropy, answer_loss
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -33,6 +30,9 @@ from camelbell_core.errors import CamelBellError
 from camelbell_core.prompts import Prompt, layout_for
 from camelbell_core.registry import build_registry
 from camelbell_core.roles import TrainableBase, Trainer, TrainingJob
+from camelbell_plugins.trainer_lora import LoraTrainer
+from camelbell_plugins.trainer_lora.batches import Example, collate, encode, epoch_batches
+from camelbell_plugins.trainer_lora.loss import _ChunkedCrossEntropy, answer_loss
 
 # peft 0.21 asks transformers 5.23 by the old name of a property.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from camelbell_plugins.base_hub import HubBase
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from camelbell_core.prompts import Prompt
 from camelbell_core.records import Message
 from camelbell_core.roles import TrainableBase
+from camelbell_plugins.base_hub import HubBase
 
 torch.set_num_threads(1)  # models this small only lose by sharing their work
 

@@ -70,9 +70,8 @@ class PackagedBase(BaseModel):
 
     def load_trainable(self, base: str) -> TrainableBase:
         """Open the model for training; the first time, convert its file into the cache."""
-        from camelbell_plugins.base_gguf.convert import cached_folder
-
         from camelbell_core.model import open_pretrained
+        from camelbell_plugins.base_gguf.convert import cached_folder
 
         package = PACKAGES[base]
         return open_pretrained(base, cached_folder(base, package), package.sha256, package.license)

@@ -10,12 +10,11 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
+from camelbell_core.character import data_dir
+from camelbell_core.errors import CamelBellError, ModelMismatch
 from camelbell_plugins.base_gguf import Package
 from camelbell_plugins.base_gguf.header import Header, Tensor, read_header
 from camelbell_plugins.base_gguf.tokenizer import build_tokenizer
-
-from camelbell_core.character import data_dir
-from camelbell_core.errors import CamelBellError, ModelMismatch
 
 _FORMAT = 1  # raised when the folder that is written changes
 
@@ -163,58 +162,50 @@ def _as_transformers(stem: str, values: Any, config: Any) -> Any:
     return values
 
 
+def _shape(metadata: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """Return what the configurations of both architectures take from the file, under the names of transformers."""
+    keys = {
+        "hidden_size": "embedding_length",
+        "intermediate_size": "feed_forward_length",
+        "num_hidden_layers": "block_count",
+        "num_attention_heads": "attention.head_count",
+        "num_key_value_heads": "attention.head_count_kv",
+        "max_position_embeddings": "context_length",
+        "rms_norm_eps": "attention.layer_norm_rms_epsilon",
+    }
+    special = {"bos": "bos", "eos": "eos", "pad": "padding"}
+    return {
+        **{name: metadata[f"{prefix}.{key}"] for name, key in keys.items()},
+        **{f"{name}_token_id": metadata[f"tokenizer.ggml.{key}_token_id"] for name, key in special.items()},
+        "vocab_size": len(metadata["tokenizer.ggml.tokens"]),
+        "dtype": "bfloat16",
+    }
+
+
 def _gemma3(metadata: dict[str, Any]) -> Any:
     from transformers import Gemma3TextConfig
 
-    def get(key: str) -> Any:
-        return metadata[f"gemma3.{key}"]
-
     return Gemma3TextConfig(
         architectures=["Gemma3ForCausalLM"],
-        vocab_size=len(metadata["tokenizer.ggml.tokens"]),
-        hidden_size=get("embedding_length"),
-        intermediate_size=get("feed_forward_length"),
-        num_hidden_layers=get("block_count"),
-        num_attention_heads=get("attention.head_count"),
-        num_key_value_heads=get("attention.head_count_kv"),
-        head_dim=get("attention.key_length"),
-        query_pre_attn_scalar=get("attention.key_length"),
-        max_position_embeddings=get("context_length"),
-        rms_norm_eps=get("attention.layer_norm_rms_epsilon"),
-        sliding_window=get("attention.sliding_window"),
+        head_dim=metadata["gemma3.attention.key_length"],
+        query_pre_attn_scalar=metadata["gemma3.attention.key_length"],
+        sliding_window=metadata["gemma3.attention.sliding_window"],
         rope_parameters={
             # The file holds the base of the global layers; the local ones use 10,000 in every Gemma 3.
-            "full_attention": {"rope_type": "default", "rope_theta": get("rope.freq_base")},
+            "full_attention": {"rope_type": "default", "rope_theta": metadata["gemma3.rope.freq_base"]},
             "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
         },
-        bos_token_id=metadata["tokenizer.ggml.bos_token_id"],
-        eos_token_id=metadata["tokenizer.ggml.eos_token_id"],
-        pad_token_id=metadata["tokenizer.ggml.padding_token_id"],
-        dtype="bfloat16",
+        **_shape(metadata, "gemma3"),
     )
 
 
 def _llama(metadata: dict[str, Any]) -> Any:
     from transformers import LlamaConfig
 
-    def get(key: str) -> Any:
-        return metadata[f"llama.{key}"]
-
     return LlamaConfig(
         architectures=["LlamaForCausalLM"],
-        vocab_size=len(metadata["tokenizer.ggml.tokens"]),
-        hidden_size=get("embedding_length"),
-        intermediate_size=get("feed_forward_length"),
-        num_hidden_layers=get("block_count"),
-        num_attention_heads=get("attention.head_count"),
-        num_key_value_heads=get("attention.head_count_kv"),
-        max_position_embeddings=get("context_length"),
-        rms_norm_eps=get("attention.layer_norm_rms_epsilon"),
-        rope_parameters={"rope_type": "default", "rope_theta": get("rope.freq_base")},
-        bos_token_id=metadata["tokenizer.ggml.bos_token_id"],
-        eos_token_id=metadata["tokenizer.ggml.eos_token_id"],
-        pad_token_id=metadata["tokenizer.ggml.padding_token_id"],
-        dtype="bfloat16",
+        rope_parameters={"rope_type": "default", "rope_theta": metadata["llama.rope.freq_base"]},
+        **_shape(metadata, "llama"),
     )
 
 

@@ -16,9 +16,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import torch
-from camelbell_plugins.trainer_lora.batches import Example, collate, encode, epoch_batches
-from camelbell_plugins.trainer_lora.card import model_card, plot_losses
-from camelbell_plugins.trainer_lora.loss import answer_loss
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft import PeftModel as _PeftModel
 
@@ -27,6 +24,9 @@ from camelbell_core.errors import CamelBellError
 from camelbell_core.journal import Journal, read_rows, write_json, write_rows, write_text
 from camelbell_core.records import canonical_json
 from camelbell_core.roles import TrainingJob
+from camelbell_plugins.trainer_lora.batches import Example, collate, encode, epoch_batches
+from camelbell_plugins.trainer_lora.card import model_card, plot_losses
+from camelbell_plugins.trainer_lora.loss import answer_loss
 
 if TYPE_CHECKING:
     from camelbell_plugins.trainer_lora import LoraTrainer
