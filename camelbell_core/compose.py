@@ -84,10 +84,10 @@ def admits_ignorance(text: str, character: Character, language: str) -> bool:
     stems = [part for known in (*voice.unknown, *voice.unknown_name) for part in known.split("{name}")]
     folded = re.sub(r"\s+", " ", text).strip().casefold()
     own = [re.sub(r"\s+", " ", stem).strip(" ，。,.?？！!").casefold() for stem in stems]
-    return any(stem in folded for stem in own if len(stem) >= 4) or bool(_IGNORANCE.search(text))
+    return any(stem in folded for stem in own if len(stem) >= 4) or bool(IGNORANCE.search(text))
 
 
-_IGNORANCE = re.compile(
+IGNORANCE = re.compile(
     r"(?:从|还|也|并)?(?:没|没有|未)(?:曾|有)?(?:听说|听过|见过|听人说)|不(?:认识|知道|清楚|了解|太清楚|太了解|记得)|答不上来|说不上来|"
     r"\b(?:never (?:heard|met|seen|come across)|(?:do|did)(?:n['’]t| not) (?:know|recall|remember)|not sure|no idea|"
     r"can(?:['’]t|not) (?:say|tell)|(?:have|has)n['’]t heard|not familiar|unfamiliar)\b",

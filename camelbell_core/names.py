@@ -165,7 +165,7 @@ def unknown_names(text: str, index: NameIndex, vocabulary: str) -> list[str]:
             masked[i] = _MASK
     rest = "".join(masked)
     candidates = [*_chinese_candidates(rest), *_english_candidates(rest)]
-    return [name for name in dict.fromkeys(candidates) if not _stands_in(name, vocabulary)]
+    return [name for name in dict.fromkeys(candidates) if not stands_in(name, vocabulary)]
 
 
 def fold_vocabulary(texts: Iterable[str]) -> str:
@@ -175,7 +175,7 @@ def fold_vocabulary(texts: Iterable[str]) -> str:
     return "\n".join([*(_fold(text) for text in known if CJK.search(text)), *words])
 
 
-def _stands_in(name: str, vocabulary: str) -> bool:
+def stands_in(name: str, vocabulary: str) -> bool:
     """Tell whether a vocabulary knows a name; one in Latin letters as the beginning of its words only."""
     return (_fold(name) if CJK.search(name) else _joined_words(name)) in vocabulary
 

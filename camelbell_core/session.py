@@ -158,13 +158,20 @@ class Session:
 
 
 def _by_sentence(pieces: Iterator[str]) -> Iterator[tuple[str, bool]]:
-    """Yield whole sentences as soon as they are complete, and at the end what is left."""
+    """Yield whole sentences as soon as they are complete, and at the end what is left.
+
+    A question goes with the sentence after it: "Gavin? I don't know him." is judged, and shown, as one.
+    """
     pending = ""
     for piece in pieces:
-        pending += piece
-        *whole, pending = sentences(pending) or [""]
+        *whole, last = sentences(pending + piece) or [""]
+        pending = ""
         for sentence in whole:
-            yield sentence, True
+            pending += sentence
+            if not pending.rstrip().endswith(("?", "？")):
+                yield pending, True
+                pending = ""
+        pending += last
     if pending.strip():
         yield pending, False
 

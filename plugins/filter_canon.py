@@ -127,7 +127,8 @@ class Contradiction(Filter):
 class Evasive(Filter):
     """Rejects answers that admit not knowing where nothing in the question is unknown: they teach to refuse.
 
-    Questions of the kinds ``trap`` and ``unanswerable`` are meant to be answered so.
+    Questions of the kinds ``trap`` and ``unanswerable`` are meant to be answered so, and an answer that names words
+    of the question which the canon does not hold may.
     """
 
     name: ClassVar[str] = "evasive"
@@ -142,9 +143,22 @@ class Evasive(Filter):
 
         if pair.kind in ("trap", "unanswerable") or not admits_ignorance(pair.answer, self._character, pair.language):
             return Verdict(self.name)
-        if strange_names(self._character, pair.question) or self._told(pair):
+        if strange_names(self._character, pair.question) or self._told(pair) or self._names_the_unknown(pair):
             return Verdict(self.name)
         return Verdict(self.name, "admits not knowing, though the question names nothing unknown")
+
+    def _names_the_unknown(self, pair: Pair) -> bool:
+        """Tell whether the answer takes up words of the question that stand nowhere in the canon."""
+        from difflib import SequenceMatcher
+
+        from camelbell_core.compose import IGNORANCE
+        from camelbell_core.names import stands_in
+
+        question, answer = pair.question.casefold(), IGNORANCE.sub(" ", pair.answer).casefold()
+        place = SequenceMatcher(None, question, answer, autojunk=False).find_longest_match()
+        shared = question[place.a : place.a + place.size].strip(" ?？.。,，!！")
+        least = 2 if pair.language == "zh" else 4  # characters
+        return len(shared) >= least and not stands_in(shared, self._character.canon.vocabulary)
 
     def _told(self, pair: Pair) -> bool:
         """Tell whether a fact that the answer rests on tells of not knowing itself."""

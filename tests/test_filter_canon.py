@@ -215,6 +215,9 @@ EVADED = "admits not knowing, though the question names nothing unknown"
         ("How many steps has the lighthouse?", "Ninety-nine.", "en", {}, ""),
         ("莫格里斯是谁？", "没听说过莫格里斯。", "zh", {}, ""),  # whom the canon does not know either
         ("Who is Mogris?", "I've never heard of Mogris.", "en", {}, ""),
+        ("你会念飞焰碎星咒吗？", "我从没听说过飞焰碎星咒。", "zh", {"kind": "chat"}, ""),
+        ("Can you cast the wobbling curse?", "I've never heard of the wobbling curse.", "en", {"kind": "chat"}, ""),
+        ("灯塔有多少级台阶？", "灯塔有多少级台阶，我不知道。", "zh", {"kind": "chat"}, EVADED),
         ("会用手机吗？", "我不知道。", "zh", {"kind": "trap"}, ""),
         ("The capital of Mongolia?", "I don't know.", "en", {"kind": "unanswerable"}, ""),
         ("岛上天气怎么样？", "谁也不知道。", "zh", {"facts": ("weather",)}, ""),  # the fact itself tells so

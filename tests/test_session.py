@@ -121,7 +121,16 @@ def test_a_later_sentence_is_judged_together_with_what_was_said(talk):
 
 def test_closing_quotes_and_repeated_marks_stay_with_their_sentence(talk):
     session = talk(["他说：“好", "。", "”", "真的", "？", "！", "？", "是。"], config={"guard": ["length"]})
-    assert list(session.reply("他说什么？")) == ["他说：“好。”", "真的？！？", "是。"]
+    assert list(session.reply("他说什么？")) == ["他说：“好。”", "真的？！？是。"]
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [("莫格里斯是谁？", "莫格里斯？我没听说过。"), ("Who is Mogris?", "Mogris? I never heard that name.")],
+)
+def test_a_question_in_a_reply_is_judged_and_shown_with_the_sentence_after_it(talk, question, said):
+    session = talk([*said], config={"guard": ["unknown_names"]})  # alone, the question would play along
+    assert list(session.reply(question)) == [said]
 
 
 @pytest.mark.parametrize("guard", [True, False])
