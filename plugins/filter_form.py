@@ -59,17 +59,21 @@ class Language(Filter):
 
 @dataclass(kw_only=True)
 class Repetition(Filter):
-    """Rejects answers that say one thing over and over: three words or four Chinese characters more than ``most`` times."""
+    """Rejects answers that say one thing over and over: three words or four Chinese characters more than ``most`` times.
+
+    The repeats must make up ``share`` of the answer, 0 to 1: a name may come back in a long story.
+    """
 
     name: ClassVar[str] = "repetition"
     most: int = 4
+    share: float = 0.2
 
     def judge(self, pair: Pair) -> Verdict:
         """Count runs of four Chinese characters or of three words."""
         tokens = bigrams(pair.answer)
         grams = Counter(zip(tokens, tokens[1:], tokens[2:], strict=False))
         gram, count = max(grams.items(), key=lambda item: item[1], default=(("",), 0))
-        if count > self.most:
+        if count > self.most and count * len(gram) >= self.share * len(tokens):
             return Verdict(self.name, f"says {_spell(gram)!r} {count} times")
         return Verdict(self.name)
 

@@ -108,6 +108,30 @@ def test_how_often_can_be_set():
     assert judged(Repetition(most=1), "我守灯塔。我守灯塔。") == "says '我守灯塔' 2 times"
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (
+            "哈夫尔巴特",
+            "那年冬天大雪封了山路，{0}独自守着炉子过夜。天亮以前海上起了大浪，{0}提着油灯爬上塔顶，把玻璃擦得干干净净。"
+            "后来春天到了，渔船一艘接一艘回到港口，{0}站在码头上数桅杆，一共十七根。夏天岛上来过几个画家，他们给{0}画像，"
+            "画里只有一双靴子和半顶帽子。如今大家还常常谈起这些旧事，都说{0}从来没有让灯熄灭过一个晚上。",
+        ),
+        (
+            "old Mister Quill",
+            "One winter the road was closed by snow and {0} spent the night alone beside the stove. Before dawn a heavy sea got up, so "
+            "{0} carried an oil lamp to the top and wiped every pane of glass. In spring the boats came home one after another while "
+            "{0} stood on the quay counting masts, seventeen in all. Some painters visited that summer; their portrait of {0} shows "
+            "boots and half a hat. People here still say that {0} never once let the light go out.",
+        ),
+    ],
+)
+def test_a_name_may_come_back_in_a_long_story(name, told):
+    story = told.format(name)
+    assert judged(Repetition(), story) == ""
+    assert judged(Repetition(), f"{name}, " * 6) != ""
+
+
 @pytest.mark.parametrize("part", [Length(), Language(), Repetition()])
 def test_a_verdict_names_its_filter(part):
     assert part.judge(Pair("冷吗？", "不冷，很暖和。", "zh")) == Verdict(part.name)
