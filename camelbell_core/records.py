@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import MISSING, asdict, dataclass, field, fields
@@ -176,6 +175,8 @@ _JSON_TYPES: dict[str, tuple[type, str]] = {
 
 def content_id(*parts: str) -> str:
     """Return 16 hexadecimal digits that stand for the texts, in this order."""
+    import hashlib
+
     return hashlib.sha256("\x1f".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -53,6 +52,8 @@ class OpenAITeacher(AnswerTeacher):
 
     def answer(self, questions: Iterable[Question], tools: TeacherTools) -> Iterator[Pair]:
         """Yield each pair as soon as its answer has come."""
+        import asyncio  # late: the help loads this module, too
+
         key = self._key()
         results: SimpleQueue[Any] = SimpleQueue()
         stop = Event()
@@ -97,6 +98,8 @@ class OpenAITeacher(AnswerTeacher):
     async def _answer_all(
         self, todo: Iterator[Question], tools: TeacherTools, key: str, results: SimpleQueue[Any], stop: Event
     ) -> None:
+        import asyncio
+
         from openai import AsyncOpenAI
 
         async with AsyncOpenAI(
