@@ -21,7 +21,7 @@ from camelbell_core.text import language_of, sentences, squash
 ROOT = Path(__file__).parent.parent / "characters"
 BUNDLES = sorted(file.parent.name for file in ROOT.glob("*/character.yaml"))
 LANGUAGES = ["zh", "en"]
-SEED_DATA = Path("/work/shared/seed-data")
+SEED_DATA = Path(__file__).resolve().parents[2] / "shared/seed-data"
 WORDS_ONLY = 4  # folded characters: the texts of 2023 that are no longer than this are everyday words and names
 
 

@@ -16,7 +16,7 @@ from camelbell_core.pipeline import Run
 from camelbell_core.records import Point
 from camelbell_core.session import Session, Settings, open_session
 
-EXAMPLE = Path("/work/shared/quiz-example.jsonl")
+EXAMPLE = Path(__file__).resolve().parents[2] / "shared/quiz-example.jsonl"
 needs_example = pytest.mark.skipif(not EXAMPLE.is_file(), reason="the example quiz is not on this machine")
 
 

@@ -9,7 +9,7 @@ from camelbell_core.pipeline import open_run
 from camelbell_core.records import Pair
 from camelbell_plugins.filter_misplaced import Misplaced
 
-OUTPUT = Path("/work/shared/seed-data/output.json")
+OUTPUT = Path(__file__).resolve().parents[2] / "shared/seed-data/output.json"
 SHIFTED = range(957, 1157)  # rows of output.json, from 0, whose answers are those of other questions
 
 

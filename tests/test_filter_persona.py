@@ -8,7 +8,7 @@ from camelbell_core.errors import BundleError
 from camelbell_core.records import Pair
 from camelbell_plugins.filter_persona import PersonaBreak
 
-OUTPUT = Path("/work/shared/seed-data/output.json")
+OUTPUT = Path(__file__).resolve().parents[2] / "shared/seed-data/output.json"
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from camelbell_core.errors import CamelBellError
 from camelbell_core.records import Question
 from camelbell_plugins.questions_import import ImportQuestions
 
-SEED_DATA = Path("/work/shared/seed-data")
+SEED_DATA = Path(__file__).resolve().parents[2] / "shared/seed-data"
 
 
 @pytest.fixture
