@@ -74,12 +74,10 @@ class Misplaced(Filter):
         return Verdict(self.name)
 
     def _right(self, pair: Pair) -> bool:
-        from camelbell_core.compose import admits_ignorance
+        from camelbell_core.compose import ANSWERS, admits_ignorance
 
         if admits_ignorance(pair.answer, self._character, pair.language):
             return True
-        from camelbell_core.compose import ANSWERS
-
         recalls = self._memory.recall(pair.question, 2) if self._memory else []
         recalled = [recall.fact for recall in recalls if recall.score >= ANSWERS]
         facts = [self._canon.facts[f] for f in pair.facts if f in self._canon.facts]
