@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict
 from camelbell_core.checked_yaml import Document, suggest
 from camelbell_core.errors import CamelBellError, Problem
 from camelbell_core.names import NameIndex, fold_vocabulary
-from camelbell_core.records import Entity, Fact, Point
+from camelbell_core.records import Entity, Fact, Point, Question
+from camelbell_core.relations import Relation, Speller
 from camelbell_core.text import mentions
 
 _POINT = re.compile(r"(?:book\s*)?(\d{1,3})(?:\s*[-–.]\s*(\d{1,4}))?", re.IGNORECASE)
@@ -54,10 +55,12 @@ class TimelineRow(_Strict):
 
 
 class CanonFile(_Strict):
-    """A file of canon/."""
+    """A file of canon/; ``roles`` and ``relations`` are told in camelbell_core/relations.py."""
 
     entities: dict[str, EntityRow] = {}
     facts: list[FactRow] = []
+    roles: dict[str, dict[str, list[str]]] = {}
+    relations: list[dict[str, str | list[str]]] = []
     timeline: TimelineRow | None = None
 
 
@@ -70,6 +73,7 @@ class Canon:
         self.entities = dict(entities)
         self.facts = {fact.id: fact for fact in facts}
         self.chapters = tuple(chapters)
+        self.questions: list[Question] = []  # those that relations give, with their answers
         self._extra = extra
 
     @cached_property
@@ -118,8 +122,10 @@ class Canon:
         )
 
 
-def read_canon(folder: Path, languages: Iterable[str], extra: str = "") -> tuple[Canon, list[Problem]]:
-    """Read all files of a canon folder; what is wrong comes back as problems."""
+def read_canon(
+    folder: Path, languages: Iterable[str], extra: str = "", entity: str = ""
+) -> tuple[Canon, list[Problem]]:
+    """Read all files of a canon folder, that of the character ``entity``; what is wrong comes back as problems."""
     documents = [Document(file) for file in sorted(folder.rglob("*.yaml"))]
     rows = [(document, row) for document in documents if (row := document.check(CanonFile)) is not None]
     problems = [problem for document in documents for problem in document.problems]
@@ -137,7 +143,63 @@ def read_canon(folder: Path, languages: Iterable[str], extra: str = "") -> tuple
     for document, row in rows:
         for number, fact_row in enumerate(row.facts):
             _read_fact(canon, document, ("facts", number), fact_row, list(languages), problems)
+    _read_relations(canon, rows, list(languages), entity, problems)
     return canon, problems
+
+
+_POINTS = ("source", "known_from", "true_from", "true_until")
+
+
+def _read_relations(
+    canon: Canon, rows: list[tuple[Document, CanonFile]], languages: list[str], entity: str, problems: list[Problem]
+) -> None:
+    """Spell the pairs of all files out as facts and questions of the canon."""
+    roles = {name: words for _, row in rows for name, words in row.roles.items()}
+    for document, row in rows:
+        for name, words in row.roles.items():
+            lacking = [language for language in languages if not all(map(str.strip, words.get(language) or [""]))]
+            if lacking:
+                problems.append(document.problem(("roles", name), f"has no word in {', '.join(lacking)}"))
+    relations = []
+    for document, row in rows:
+        for number, pair in enumerate(row.relations):
+            relation, wrong = _relation(canon, pair, roles, languages)
+            problems += [document.problem(("relations", number), what) for what in wrong]
+            relations += [relation] if relation and not wrong else []
+    facts, canon.questions = Speller(roles, canon.entities, languages, entity, canon.names).spell(relations)
+    for fact in facts:
+        canon.facts.setdefault(fact.id, fact)
+
+
+def _relation(
+    canon: Canon, pair: Mapping[str, str | list[str]], roles: Mapping[str, Mapping[str, object]], languages: list[str]
+) -> tuple[Relation | None, list[str]]:
+    """Return the pair that stands in a line of ``relations:``, or what is wrong with it."""
+    wrong = []
+    # A canon may hold words of more languages than the character speaks.
+    spoken = {*languages, *(language for words in roles.values() for language in words)}
+    named = [(key, value) for key, value in pair.items() if key not in (*_POINTS, *spoken)]
+    if len(named) == 1 and isinstance(named[0][1], list):  # {friend: [ron_weasley, harry_potter]}
+        named = [(named[0][0], value) for value in named[0][1]]
+    if len(named) != 2 or not all(isinstance(value, str) for _, value in named):
+        return None, ["a relation is two roles with an entity each, or one role with a list of two"]
+    for role, who in named:
+        if role not in roles:
+            wrong.append(f"unknown role {role!r}" + suggest(role, roles))
+        if who not in canon.entities:
+            wrong.append(f"unknown entity {who!r}" + suggest(str(who), canon.entities))
+    points: dict[str, Point | None] = {}
+    for key in _POINTS:
+        try:
+            points[key] = canon.point(str(pair[key])) if pair.get(key) else None
+        except CamelBellError as error:
+            wrong.append(f"{key}: {error.message} ({error.hint})" if error.hint else f"{key}: {error.message}")
+    own = {key: value for key, value in pair.items() if key in spoken}
+    words = {key: tuple(value) for key, value in own.items() if isinstance(value, list)}
+    if len(words) < len(own) or any(len(value) != 2 or not all(map(str.strip, value)) for value in words.values()):
+        wrong.append("the words of a pair are two, one for each role")
+    (role, first), (inverse, second) = named
+    return Relation(role, str(first), inverse, str(second), words, points), wrong
 
 
 def _read_fact(
@@ -152,7 +214,7 @@ def _read_fact(
         problems.append(document.problem((*place, key), what))
 
     points: dict[str, Point | None] = {}
-    for key in ("source", "known_from", "true_from", "true_until"):
+    for key in _POINTS:
         try:
             points[key] = canon.point(getattr(row, key)) if getattr(row, key) else None
         except CamelBellError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from camelbell_core.canon import Canon, read_canon
 from camelbell_core.checked_yaml import Document, suggest
+from camelbell_core.dialogues import read_dialogues
 from camelbell_core.errors import BundleError, CamelBellError, Problem
-from camelbell_core.records import Fact, Seed
+from camelbell_core.records import Fact, Question, Seed
 from camelbell_core.slots import Value, slot_names
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -232,7 +233,7 @@ class Character:
         """The canon; a hand-written answer counts as a fact of the character too."""
         known = [*self.config.name.values(), *(self.fill(p, lang) for lang, p in self.config.persona.items())]
         known += [t for values in self.slots.values() for v in values for t in v.texts.values() if v.source != INVENTED]
-        canon, problems = read_canon(self.root / "canon", self.languages, "\n".join(known))
+        canon, problems = read_canon(self.root / "canon", self.languages, "\n".join(known), self.config.entity)
         self.problems.extend(problems)
         for seed in self.seeds:
             if seed.answers:
@@ -243,12 +244,23 @@ class Character:
             self.problems.append(self.document.problem(("entity",), what))
         return canon
 
+    @cached_property
+    def dialogues(self) -> list[Question]:
+        """The questions of the bundle's dialogue files, and those that the canon's relations give."""
+        questions, problems = read_dialogues(self.root / "dialogues", self.canon, self.languages)
+        self.problems.extend(problems)
+        filled = []
+        for q in questions:
+            text, answer, *said = (self.fill(words, q.language) for words in (q.text, q.answer, *q.history))
+            filled.append(replace(q, text=text, answer=answer, history=tuple(said)))
+        return [*filled, *self.canon.questions]
+
     def check(self) -> list[Problem]:
         """Read everything and return every mistake, by file and line."""
         for language in self.languages:
             if self.config.persona and not self.config.persona.get(language):
                 self.problems.append(self.document.problem(("persona",), f"lacks the language {language}"))
-        _ = self.slots, self.own_seeds, self.canon
+        _ = self.slots, self.own_seeds, self.canon, self.dialogues
         for document, file in self._seed_files:
             for slot, rows in file.slots.items():
                 for number, row in enumerate(rows):

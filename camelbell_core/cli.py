@@ -187,15 +187,18 @@ def filter_answers(name: str, workspace: Path | None, characters: tuple[Path, ..
 @click.argument("name")
 @_BASE
 @_PRESETS
+@click.option("--language", multiple=True, help="Train on the pairs of this language only: en for an English base.")
 @with_places
-def train(name: str, base: str, preset: str, workspace: Path | None, characters: tuple[Path, ...]) -> None:
+def train(
+    name: str, base: str, preset: str, language: tuple[str, ...], workspace: Path | None, characters: tuple[Path, ...]
+) -> None:
     """Tune a base model on the kept pairs of NAME; goes on from its last checkpoint."""
     from camelbell_core import pipeline
 
     with opened_run(name, workspace, characters) as run:
         chosen = base or run.character.config.base
-        report = pipeline.train(run, chosen, run.character.preset(preset))
-        click.echo(_told_training(report, run.workspace.adapter(chosen)))
+        report = pipeline.train(run, chosen, run.character.preset(preset), language)
+        click.echo(_told_training(report, pipeline.adapter_folder(run, chosen)))
 
 
 @cli.command("eval")
@@ -312,7 +315,7 @@ def run_all(name: str, base: str, preset: str, workspace: Path | None, character
                 run, bare, items, memory=False, guard=False, settings=short, label="eval before"
             )
             del bare
-        folder = run.workspace.adapter(chosen)
+        folder = pipeline.adapter_folder(run, chosen)
         click.echo(_told_training(pipeline.train(run, chosen, plan), folder))
         speaker = pipeline.load_model(run, chosen, folder)
         if items:
@@ -435,18 +438,19 @@ def _told_training(report: dict[str, Any], folder: Path) -> str:
 
 
 def _score_rows(answered: Any) -> dict[str, Any]:
-    from camelbell_core.evaluation import scores
+    from camelbell_core.evaluation import coverage, scores
 
     rows: list[dict[str, Any]] = []
     for (kind, language), score in sorted(scores(answered).items()):
         low, high = score.interval()
         rows.append({"kind": kind, "lang": language, "truthful": score.share, "n": score.n, "low": low, "high": high})
-    return {"scores": rows}
+    told, refused = coverage(answered)
+    return {"scores": rows, "coverage": told.share, "refusal": refused.share}
 
 
 def _print_scores(answered: Any) -> None:
     """Print a row a kind, a column a language, and last the line that other programs read."""
-    from camelbell_core.evaluation import scores
+    from camelbell_core.evaluation import coverage, scores
 
     table = scores(answered)
     languages = sorted({language for _, language in table if language})
@@ -455,6 +459,11 @@ def _print_scores(answered: Any) -> None:
         cells = [table.get((kind, language)) for language in [*languages, ""]]
         shown = [f"{cell.share:.3f} (n={cell.n})" if cell else "-" for cell in cells]
         click.echo(f"{kind or 'all':<16}" + "".join(f"{cell:>16}" for cell in shown))
+    told, refused = coverage(answered)
+    if told.n:
+        click.echo(f"answered {told.share:.3f} of the answerable (n={told.n})")
+    if refused.n:
+        click.echo(f"admitted not knowing {refused.share:.3f} of the unanswerable (n={refused.n})")
     total = table["", ""]
     low, high = total.interval()
     click.echo(f"95 % interval {low:.3f} to {high:.3f}")

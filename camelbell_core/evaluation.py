@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 from camelbell_core.canon import Canon
+from camelbell_core.compose import IGNORANCE, admits_ignorance
 from camelbell_core.errors import CamelBellError
 from camelbell_core.journal import read_rows
 from camelbell_core.session import Session
@@ -29,6 +30,11 @@ class Item:
     must_not: tuple[str, ...] = ()
     at: str = ""
 
+    @property
+    def answerable(self) -> bool:
+        """Whether a right answer tells something; of the others, not to know is right."""
+        return self.kind != "trap" and not any(IGNORANCE.search("; ".join(group)) for group in self.must)
+
 
 @dataclass(frozen=True, slots=True)
 class Answered:
@@ -38,6 +44,7 @@ class Answered:
     answer: str
     facts: tuple[str, ...]
     truthful: bool
+    admits: bool = False  # it says that it does not know
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +137,8 @@ def evaluate(
         session.settings = replace(usual, at=at)
         answer = session.ask(item.question)
         facts = tuple(fact.id for fact in session.turns[-1].facts)
-        answered.append(Answered(item, answer, facts, is_truthful(answer, item)))
+        admits = admits_ignorance(answer, session.character, item.language)
+        answered.append(Answered(item, answer, facts, is_truthful(answer, item), admits))
         done(answered[-1])
     session.settings = usual
     return answered
@@ -145,3 +153,13 @@ def scores(answered: Sequence[Answered]) -> dict[tuple[str, str], Score]:
             tally[0] += one.truthful
             tally[1] += 1
     return {key: Score(right, n) for key, (right, n) in counts.items()}
+
+
+def coverage(answered: Sequence[Answered]) -> tuple[Score, Score]:
+    """Return how many answerable items were answered, and how many others were met by not knowing."""
+    answerable = [one for one in answered if one.item.answerable]
+    others = [one for one in answered if not one.item.answerable]
+    return (
+        Score(sum(not one.admits for one in answerable), len(answerable)),
+        Score(sum(one.admits for one in others), len(others)),
+    )

@@ -159,6 +159,7 @@ class Workspace:
         self.questions = root / "questions.jsonl"
         self.pairs = root / "pairs.jsonl"
         self.kept = root / "kept.jsonl"
+        self.examples = root / "examples.jsonl"
         self.rejected = root / "rejected.jsonl"
         self.reports = root / "reports"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any, Protocol
@@ -16,9 +16,9 @@ from camelbell_core.character import BundleRef, Character, Preset, names_of, rea
 from camelbell_core.checked_yaml import suggest
 from camelbell_core.compose import voice_of
 from camelbell_core.errors import BundleError, CamelBellError, Problem
-from camelbell_core.journal import Journal, Workspace, read_records, write_json, write_rows
+from camelbell_core.journal import Journal, Workspace, read_records, read_rows, write_json, write_rows
 from camelbell_core.prompts import Prompt, build_prompt, layout_for
-from camelbell_core.records import Fact, Pair, Question, Verdict, to_row
+from camelbell_core.records import ROLES, Fact, Message, Pair, Question, Verdict, content_id, to_row
 from camelbell_core.registry import Registry, build_registry
 from camelbell_core.roles import (
     AnswerTeacher,
@@ -41,7 +41,8 @@ class Ticker(Protocol):
         """Show that ``done`` of ``total`` are done."""
 
 
-_WITHHELD = 0.04  # the share of canon examples that lack their fact
+_WITHHELD = 0.03  # the share of examples that lack the fact they ask for
+_FIRST = 0.6  # the share of examples in which the right fact is surely the likeliest
 
 Progress = Callable[[str], AbstractContextManager[Ticker]]
 
@@ -228,28 +229,38 @@ def judge_pairs(run: Run, judges: Sequence[Filter], pairs: Sequence[Pair]) -> It
 def training_examples(run: Run, pairs: Sequence[Pair]) -> list[tuple[Prompt, str]]:
     """Return each pair as the prompt that a chat would build for its question, and its answer.
 
-    The facts are what the memory recalls; where the answer rests on one that did not come to mind,
-    it takes the place of the least likely, so that the model never learns to invent. In a few examples
-    the right fact is withheld, and the answer is an admission of ignorance.
+    The facts are what the memory would recall had it never seen the question; where the answer rests on one that did
+    not come to mind, it takes the place of the least likely, so that the model never learns to invent. The right fact
+    stands now in the likeliest place and now in any other, as in a chat; in a few examples it is withheld, and the
+    answer is an admission of ignorance.
     """
     persona = personas(run.character, run.registry)
-    count, facts = run.character.config.facts, run.character.canon.facts
     rng = run.rng("train")
     examples = []
-    for pair in pairs:
-        answer = pair.answer
-        recalled = [recall.fact for recall in run.memory.recall(pair.question, count)] if count else []
-        lacking = [facts[f] for f in pair.facts if f in facts and facts[f] not in recalled]
-        recalled = [*lacking, *recalled][:count]
-        if pair.generator == "canon" and pair.facts[:1] and pair.facts[0] in facts and rng.random() < _WITHHELD:
-            answer = rng.choice(voice_of(run.character, pair.language).unknown)
-            recalled = [fact for fact in recalled if _silent(run.character.canon, facts[pair.facts[0]], fact)]
-        if len(recalled) > 1 and rng.random() < 0.5:
-            # In half of the examples the right fact stands anywhere, so that its place says nothing.
-            rng.shuffle(recalled)
-        language = pair.language if pair.language in persona else run.character.languages[0]
-        examples.append((build_prompt(persona[language], language, pair.question, recalled), answer))
+    with run.progress("examples") as tick:
+        for number, pair in enumerate(pairs, 1):
+            language = pair.language if pair.language in persona else run.character.languages[0]
+            history = [Message(ROLES[1 + place % 2], text) for place, text in enumerate(pair.history)]  # type: ignore[arg-type]
+            facts, answer = _example_facts(run, pair, history, rng)
+            examples.append((build_prompt(persona[language], language, pair.question, facts, history), answer))
+            tick(number, len(pairs))
     return examples
+
+
+def _example_facts(run: Run, pair: Pair, history: Sequence[Message], rng: Random) -> tuple[list[Fact], str]:
+    """Return the facts that stand in the prompt of a pair, the likeliest first, and the answer to give."""
+    canon, most = run.character.canon, run.character.config.facts
+    count = rng.randint((most + 1) // 2, most)  # so that a chat may hold fewer
+    at = canon.point(pair.at) if pair.at else None
+    recalls = run.memory.recall(pair.question, count + 1, at, history, unseen=True) if count else []
+    right = [canon.facts[fact] for fact in pair.facts if fact in canon.facts][:count]
+    others = [recall.fact for recall in recalls if recall.fact not in right]
+    if right and pair.kind == "fact" and rng.random() < _WITHHELD:
+        others = [fact for fact in others if _silent(canon, right[0], fact)]
+        return others[:count], rng.choice(voice_of(run.character, pair.language).unknown)
+    others = others[: count - len(right)]
+    place = 0 if rng.random() < _FIRST else rng.randint(0, len(others))
+    return [*others[:place], *right, *others[place:]], pair.answer
 
 
 def _silent(canon: Canon, asked: Fact, other: Fact) -> bool:
@@ -257,15 +268,19 @@ def _silent(canon: Canon, asked: Fact, other: Fact) -> bool:
     return other.id != asked.id and bool(asked.answer and canon.missing(asked, " ".join(other.text.values())))
 
 
-def train(run: Run, base: str, preset: Preset) -> dict[str, Any]:
-    """Tune the base on the kept pairs; the adapter lands in the workspace."""
+def train(run: Run, base: str, preset: Preset, languages: Sequence[str] = ()) -> dict[str, Any]:
+    """Tune the base on the kept pairs, those of ``languages`` if any are named; the adapter lands in the workspace."""
     pairs = read_records(run.workspace.kept, Pair)
     if not pairs:
         raise CamelBellError(
             "there are no kept pairs to train on", f"make some: `camelbell filter {run.character.name}`"
         )
+    for language in languages:
+        if language not in run.character.languages:
+            known = ", ".join(run.character.languages)
+            raise CamelBellError(f"{run.character.name} does not speak {language!r}", f"it speaks {known}")
     trainer = run.registry.build(Trainer, "trainers", run.character.config.trainer, preset.trainer)
-    examples = training_examples(run, pairs)
+    examples = [example for example in _kept_examples(run, pairs) if not languages or example[0].language in languages]
     opened = model.loader_for(run.registry, base).load_trainable(base)
     with run.progress("train") as tick:
         job = TrainingJob(
@@ -273,22 +288,47 @@ def train(run: Run, base: str, preset: Preset) -> dict[str, Any]:
             examples=examples,
             base=opened,
             layout=layout_for(opened.tokenizer),
-            output=run.workspace.adapter(base),
+            output=adapter_folder(run, base),
             seed=f"0:{run.character.name}:train",
             describe={"title": run.character.title("en"), "languages": run.character.languages},
             progress=tick,
         )
         report = trainer.train(job)
-    write_json(run.workspace.reports / f"train-{run.workspace.adapter(base).name}.json", report)
+    write_json(run.workspace.reports / f"train-{adapter_folder(run, base).name}.json", report)
     return report
+
+
+def _kept_examples(run: Run, pairs: Sequence[Pair]) -> list[tuple[Prompt, str]]:
+    """Return the training examples, from the workspace if they were made of these pairs before.
+
+    A workspace that is carried to a GPU trains there at once.
+    """
+    made_of = content_id(
+        *(f"{pair.id}{pair.answer}{pair.facts}" for pair in pairs),
+        *run.character.canon.facts,
+        str(run.character.config.facts),
+    )
+    file = run.workspace.examples
+    rows = [row for _, row in read_rows(file)]
+    if rows and rows[0] == {"made_of": made_of, "examples": len(rows) - 1}:
+        return [(Prompt.of_row(row["prompt"]), row["answer"]) for row in rows[1:]]
+    examples = training_examples(run, pairs)
+    made = ({"prompt": asdict(prompt), "answer": answer} for prompt, answer in examples)
+    write_rows(file, [{"made_of": made_of, "examples": len(examples)}, *made])
+    return examples
 
 
 # --- eval and chat --------------------------------------------------------------------------------
 
 
+def adapter_folder(run: Run, base: str) -> Path:
+    """Return where the workspace keeps its adapter for a base."""
+    return run.workspace.adapter(model.loader_for(run.registry, base).slug(base))
+
+
 def find_adapter(run: Run, base: str) -> Path | None:
     """Return the adapter for a base: the workspace's own, else the one that ships with the bundle."""
-    own = run.workspace.adapter(base)
+    own = adapter_folder(run, base)
     shipped = run.character.root / "adapters" / own.name
     return next((folder for folder in (own, shipped) if (folder / "adapter_config.json").is_file()), None)
 
@@ -313,9 +353,12 @@ def run_evaluation(
     guard: bool = True,
     settings: Settings | None = None,
     label: str = "eval",
+    persona: bool = True,
 ) -> list[evaluation.Answered]:
     """Put the items to a session of this run."""
     session = open_session(run.character, run.registry, speaker, memory=memory, guard=guard, settings=settings)
+    if not persona:
+        session.personas = dict.fromkeys(run.character.languages, "")
     right = 0
     with run.progress(label) as tick:
         seen: list[evaluation.Answered] = []

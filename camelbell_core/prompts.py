@@ -35,6 +35,12 @@ class Prompt:
     facts: tuple[str, ...] = ()
     history: tuple[Message, ...] = ()
 
+    @classmethod
+    def of_row(cls, row: dict[str, Any]) -> Prompt:
+        """Return the prompt that ``dataclasses.asdict`` made a JSON object of."""
+        history = tuple(Message(**message) for message in row["history"])
+        return cls(**{**row, "facts": tuple(row["facts"]), "history": history})
+
 
 def persona_of(character: Character, language: str, built: str | None = None) -> str:
     """Return the persona text: the one a plugin built, else the YAML's, its ``values`` filled in."""

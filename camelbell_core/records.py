@@ -76,9 +76,9 @@ class Fact:
     true_until: Point | None = None
 
     def holds_at(self, at: Point | None) -> bool:
-        """Tell whether the character knows this fact, and it is true, at a point of the story."""
+        """Tell whether the character knows this fact, and it is true, at a point of the story; None is its end."""
         if at is None:
-            return True
+            return self.true_until is None
         known = self.known_from or self.source
         return (
             (known is None or known <= at)
@@ -93,10 +93,14 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """A fact that came to mind, and how well it fits: 1 when the question is asked in its words."""
+    """A fact that came to mind, how well it fits (1: the question is asked in its words), and what was said to that.
+
+    ``answer`` is set where the question is put in a known wording that has an answer of its own.
+    """
 
     fact: Fact
     score: float
+    answer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +114,14 @@ class Question:
     seed: str = ""
     slots: dict[str, str] = field(default_factory=dict)
     facts: tuple[str, ...] = ()  # the facts that it asks for, where that is known
-    answer: str = ""  # an answer that came with it (imported rows, hand-written seeds)
+    answer: str = ""  # an answer that came with it (imported rows, dialogues, hand-written seeds)
+    at: str = ""  # the story time at which it is asked, such as 3-22
+    history: tuple[str, ...] = ()  # what was said before: question, answer, question, answer ...
 
     @property
     def id(self) -> str:
-        """Return the hash of what is asked."""
-        return content_id(self.language, self.text)
+        """Return the hash of what is asked, when, and after what."""
+        return content_id(self.language, self.text, *filter(None, (self.at,)), *self.history)
 
     def answered(self, answer: str, facts: Iterable[str], teacher: str, model: str = "") -> Pair:
         """Return the pair that a teacher's answer, resting on facts given by id, makes of this question."""
@@ -129,6 +135,8 @@ class Question:
             model=model,
             generator=self.generator,
             seed=self.seed,
+            at=self.at,
+            history=self.history,
         )
 
 
@@ -145,11 +153,13 @@ class Pair:
     model: str = ""
     generator: str = ""
     seed: str = ""
+    at: str = ""
+    history: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
-        """Return the hash of the question: a question has one answer in a run."""
-        return content_id(self.language, self.question)
+        """Return the hash of the question, as ``Question.id``: a question has one answer in a run."""
+        return content_id(self.language, self.question, *filter(None, (self.at,)), *self.history)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +207,7 @@ def from_row(kind: type[R], row: dict[str, Any]) -> R:
         if name in row and not isinstance(row[name], json_type):
             raise ValueError(f"{name!r} must be {words}")
     values: dict[str, Any] = {key: value for key, value in row.items() if key != "id"}
-    values["facts"] = tuple(values.get("facts", ()))
+    values |= {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
     try:
         return kind(**values)
     except TypeError as error:

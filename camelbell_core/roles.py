@@ -140,6 +140,12 @@ class BaseModel(Part):
     def accepts(self, base: str) -> bool:
         """Tell whether this loader knows the base of that name."""
 
+    def slug(self, base: str) -> str:
+        """Return the name of the folder in which adapters for a base lie."""
+        from camelbell_core.journal import base_slug
+
+        return base_slug(base)
+
     @abstractmethod
     def load(self, base: str, adapter: Path | None = None) -> LanguageModel:
         """Open the base, with an adapter where one is given, for talking."""
@@ -159,6 +165,9 @@ class Memory(Part):
 
     @abstractmethod
     def recall(
-        self, question: str, count: int, at: Point | None = None, history: Sequence[Message] = ()
+        self, question: str, count: int, at: Point | None = None, history: Sequence[Message] = (), unseen: bool = False
     ) -> list[Recall]:
-        """Return up to ``count`` facts that hold at a point of the story, the likeliest first."""
+        """Return up to ``count`` facts that hold at a point of the story, the likeliest first.
+
+        ``unseen`` asks for what would come to mind had this very question never been seen: for training.
+        """

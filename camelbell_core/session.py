@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from threading import Event
 
 from camelbell_core.character import Character
-from camelbell_core.compose import compose
+from camelbell_core.compose import ANSWERS, compose
 from camelbell_core.errors import CamelBellError
 from camelbell_core.prompts import Prompt, build_prompt, persona_of
 from camelbell_core.records import Fact, Message, Pair, Point, Recall, Verdict
@@ -16,6 +16,7 @@ from camelbell_core.roles import Filter, LanguageModel, Memory
 from camelbell_core.text import language_of, printable, sentences
 
 _RETRY_TEMPERATURE = 0.7  # a greedy reply tried again would be the same
+_LATER = 0.1  # how much likelier than all that is known a fact must be that lies in the future, to be asked for
 
 
 @dataclass(slots=True)
@@ -29,6 +30,7 @@ class Turn:
     prompt: Prompt | None = None
     verdicts: tuple[Verdict, ...] = ()  # of the replies that were not shown
     composed: bool = False  # made of facts alone, after the model's replies failed
+    later: Fact | None = None  # what the question asks for, where the character learns it only later
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Session:
         self.guard = list(guard)
         self.settings = settings or Settings()
         self.turns: list[Turn] = []
-        self._personas = personas or {}
+        self.personas = personas or {}
         self._stop = Event()
 
     def reply(self, text: str, temperature: float | None = None) -> Iterator[str]:
@@ -76,7 +78,12 @@ class Session:
         heat = self.settings.temperature if temperature is None else temperature
         history = self.history()
         recalls = self._recall(text, history)
+        turn.later = self._not_yet(text, history, recalls)
         self.turns.append(turn)
+        if turn.later and self.guard:
+            turn.answer, turn.composed = compose(self.character, turn.language, text, ()).text, True
+            yield turn.answer
+            return
         for attempt in self._attempts(turn, recalls, history):
             for piece in self._say(turn, attempt, heat):
                 shown = piece if turn.answer else piece.lstrip()  # English answers begin with a blank
@@ -119,9 +126,21 @@ class Session:
             return []
         return self.memory.recall(text, self.character.config.facts, self.settings.at, history)
 
+    def _not_yet(self, text: str, history: Sequence[Message], recalls: Sequence[Recall]) -> Fact | None:
+        """Return the fact that a question asks for if the character learns it only after the story time."""
+        at = self.settings.at
+        if self.memory is None or at is None:
+            return None
+        for recall in self.memory.recall(text, 1, None, history):
+            known = recall.fact.known_from or recall.fact.true_from or recall.fact.source
+            surer = not recalls or recall.score >= recalls[0].score + _LATER
+            if known and known > at and recall.score >= ANSWERS and surer:
+                return recall.fact
+        return None
+
     def _attempts(self, turn: Turn, recalls: Sequence[Recall], history: Sequence[Message]) -> Iterator[Prompt]:
         """Yield the prompt, and under a guard a tighter one: the likeliest facts, no history."""
-        persona = self._personas.get(turn.language) or persona_of(self.character, turn.language)
+        persona = self.personas.get(turn.language, persona_of(self.character, turn.language))
         facts = [recall.fact for recall in recalls]
         turn.facts = tuple(facts)
         turn.prompt = build_prompt(persona, turn.language, turn.question, facts, history)
@@ -149,7 +168,12 @@ class Session:
 
     def _judge(self, turn: Turn, answer: str) -> Verdict:
         facts = tuple(fact.id for fact in turn.facts)
-        pair = Pair(turn.question, answer, turn.language, "chat", facts, teacher="model", model=self.model.name)
+        at = str(self.settings.at) if self.settings.at else ""
+        said = tuple(message.content for message in self.history()) if turn.prompt and turn.prompt.history else ()
+        pair = Pair(
+            turn.question, answer, turn.language, "chat", facts, teacher="model", model=self.model.name, at=at,
+            history=said,
+        )  # fmt: skip
         for judge in self.guard:
             verdict = judge.judge(pair)
             if not verdict.kept:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from camelbell_core import hookimpl
-from camelbell_core.records import Fact, Pair, Verdict
+from camelbell_core.records import ROLES, Fact, Message, Pair, Verdict
 from camelbell_core.roles import Filter, Memory
 from camelbell_core.text import mentions
 
@@ -90,7 +90,9 @@ class Contradiction(Filter):
         fact = self._asked_fact(pair)
         if fact is None or not fact.answer or admits_ignorance(pair.answer, self._character, pair.language):
             return Verdict(self.name)
-        missing = self._character.canon.missing(fact, pair.answer)
+        canon = self._character.canon
+        # What the question itself names is not asked for.
+        missing = [item for item in canon.missing(fact, pair.answer) if item in canon.missing(fact, pair.question)]
         if not missing:
             return Verdict(self.name)
         wrong = self._wrong_instead(pair, fact, missing[0])
@@ -101,12 +103,14 @@ class Contradiction(Filter):
 
     def _asked_fact(self, pair: Pair) -> Fact | None:
         facts = self._character.canon.facts
-        if pair.generator == "canon" and pair.facts and pair.facts[0] in facts:
-            return facts[pair.facts[0]]
-        recalls = self._memory.recall(pair.question, 2) if self._memory else []
-        if recalls and recalls[0].score >= self.asked:
-            return recalls[0].fact
-        return None
+        if pair.generator in ("canon", "dialogues", "relations"):
+            return facts[pair.facts[0]] if pair.facts and pair.facts[0] in facts else None
+        if self._memory is None:
+            return None
+        at = self._character.canon.point(pair.at) if pair.at else None
+        said = [Message(ROLES[1 + place % 2], text) for place, text in enumerate(pair.history)]  # type: ignore[arg-type]
+        recalls = self._memory.recall(pair.question, 1, at, said)
+        return recalls[0].fact if recalls and recalls[0].score >= self.asked else None
 
     def _wrong_instead(self, pair: Pair, fact: Fact, item: str) -> str:
         """Return the entity of the right one's type, or the number, that stands in its place."""

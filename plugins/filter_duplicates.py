@@ -37,7 +37,9 @@ class Duplicates(Filter):
         from rapidfuzz import process
         from rapidfuzz.distance import Indel
 
-        question, answer = squash(pair.question)[0], squash(pair.answer)[0]
+        # The same words at another time of the story, or after other words, are another question.
+        context = "".join(f"{said}|" for said in (pair.at, *pair.history) if said)
+        question, answer = context + squash(pair.question)[0], squash(pair.answer)[0]
         if question in self._seen:
             return Verdict(self.name, f"the same question as {self._seen[question]!r}")
         questions = self._questions.setdefault(pair.language, [])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import log
 from typing import TYPE_CHECKING, ClassVar
@@ -59,7 +59,7 @@ class Misplaced(Filter):
             return Verdict(self.name)
         answer = set(bigrams(pair.answer))
         own = sum(self._weights[word] for word in own_words & answer) / total
-        if own >= self.own:
+        if own >= self.own or self._tells(pair.facts, pair.answer):
             return Verdict(self.name)
         claims: Counter[int] = Counter()
         for word in answer & self._holders.keys():
@@ -79,9 +79,12 @@ class Misplaced(Filter):
         if admits_ignorance(pair.answer, self._character, pair.language):
             return True
         recalls = self._memory.recall(pair.question, 2) if self._memory else []
-        recalled = [recall.fact for recall in recalls if recall.score >= ANSWERS]
-        facts = [self._canon.facts[f] for f in pair.facts if f in self._canon.facts]
-        return any(fact.answer and not self._canon.missing(fact, pair.answer) for fact in (*facts, *recalled))
+        return self._tells([recall.fact.id for recall in recalls if recall.score >= ANSWERS], pair.answer)
+
+    def _tells(self, facts: Iterable[str], answer: str) -> bool:
+        """Tell whether an answer holds what one of the facts demands."""
+        known = (self._canon.facts[fact] for fact in facts if fact in self._canon.facts)
+        return any(fact.answer and not self._canon.missing(fact, answer) for fact in known)
 
 
 @hookimpl

@@ -31,15 +31,15 @@ class CanonQuestions(QuestionGenerator):
     def _ask_all(self, character: Character, rng: Random) -> Iterator[Question]:
         facts = [fact for fact in character.canon.facts.values() if any(map(fact.ask.get, character.languages))]
         rng.shuffle(facts)
-        seen: set[str] = set()
+        seen: set[tuple[str, str]] = set()
         for turn in range(max((self._turns(character, fact) for fact in facts), default=0)):
             for place, fact in enumerate(facts):
                 if turn >= self._turns(character, fact):
                     continue
                 text, language = self._wording(character, fact, turn, place, rng)
-                if text not in seen:
-                    seen.add(text)
-                    yield Question(text, language, "fact", self.name, fact.id, facts=(fact.id,))
+                if (text, _when(fact)) not in seen:
+                    seen.add((text, _when(fact)))
+                    yield Question(text, language, "fact", self.name, fact.id, facts=(fact.id,), at=_when(fact))
 
     def _turns(self, character: Character, fact: Fact) -> int:
         """Return how many turns a fact has: one for each of its own wordings, and the frames."""
@@ -54,6 +54,13 @@ class CanonQuestions(QuestionGenerator):
         own = asks[(turn // len(languages)) % len(asks)]
         plain = turn < len(languages) * len(asks)
         return (own if plain else phrase(own, language, character.title(language), rng)), language
+
+
+def _when(fact: Fact) -> str:
+    """Return the story time at which a fact that ends is asked for, "" for one that holds to the end."""
+    known = fact.known_from or fact.source
+    starts = [point for point in (known, fact.true_from) if point]
+    return str(max(starts)) if fact.true_until and starts else ""
 
 
 @hookimpl

@@ -478,6 +478,7 @@ def package(data: bytes, **changes: Any) -> Package:
     """Return a package whose file comes in two distributions."""
     known: dict[str, Any] = {
         "model": "Tiny 1K",
+        "slug": "tiny-1k",
         "distributions": ("camelbell-tiny-1", "camelbell-tiny-2"),
         "version": "1.0.0",
         "pattern": "tiny.gguf.part",

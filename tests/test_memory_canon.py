@@ -53,6 +53,8 @@ def test_a_fact_comes_first_when_it_is_asked_in_its_own_words(recall):
         for language in ("zh", "en"):
             for wording in (*fact.ask[language], fact.text[language]):
                 found = recall.memory.recall(wording, 2)
+                if fact.true_until:
+                    continue  # it holds no longer at the end of the story
                 assert fact.id in {r.fact.id for r in found if r.score == found[0].score}, wording
                 assert found[0].score > 0.9
 
@@ -108,7 +110,7 @@ def test_no_more_facts_than_asked_for(recall, count):
 @pytest.mark.parametrize(
     ("at", "lamp", "boats"),
     [
-        (None, {"oil", "power"}, True),
+        (None, {"power"}, True),  # the end of the story
         (Point(1, 2), {"oil"}, False),
         (Point(1, 3), {"oil"}, True),
         (Point(2, 1), {"oil"}, True),

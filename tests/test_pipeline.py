@@ -520,7 +520,7 @@ def test_the_trainer_of_the_bundle_gets_the_kept_pairs_and_the_presets_options(o
             {"title": "Lumen", "languages": ["zh", "en"]},
         ],
     }
-    assert ticks == [("train", 1, 1, "done")]
+    assert ticks == [("examples", 1, 2, ""), ("examples", 2, 2, ""), ("train", 1, 1, "done")]
     saved = json.loads((run.workspace.reports / "train-toy.json").read_text(encoding="utf-8"))
     assert saved == json.loads(json.dumps(report))
     assert find_adapter(run, "toy") == run.workspace.root / "adapters" / "toy"

@@ -106,7 +106,7 @@ def test_records_do_not_change() -> None:
 def test_a_fact_holds_while_it_is_known_and_true(times: dict[str, Point], holds: list[bool]) -> None:
     fact = Fact("f", (), {"zh": "事"}, **times)  # type: ignore[arg-type]
     assert [fact.holds_at(at) for at in (Point(1, 9), Point(2, 3), Point(2, 4))] == holds
-    assert fact.holds_at(None)
+    assert fact.holds_at(None) == (fact.true_until is None)  # None is the end of the story
 
 
 def test_a_fact_is_told_in_the_voice_then_as_it_stands() -> None:

