@@ -255,6 +255,15 @@ class Character:
             filled.append(replace(q, text=text, answer=answer, history=tuple(said)))
         return [*filled, *self.canon.questions]
 
+    @cached_property
+    def answers_by_fact(self) -> dict[str, list[Question]]:
+        """The dialogues that answer a right question about a fact in words of their own, by the fact's id."""
+        found: dict[str, list[Question]] = {}
+        for question in self.dialogues:
+            if question.answer and question.facts and question.kind == "fact" and not question.history:
+                found.setdefault(question.facts[0], []).append(question)
+        return found
+
     def check(self) -> list[Problem]:
         """Read everything and return every mistake, by file and line."""
         for language in self.languages:

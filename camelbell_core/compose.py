@@ -74,17 +74,28 @@ def compose(
 
 
 def _tell(character: Character, language: str, question: str, fact: Fact) -> str:
-    """Return a fact as the character tells it, or its statement where that telling only repeats the question.
+    """Return the telling of a fact that says most of what the question does not.
 
-    "Fleur." answers whom Bill married, not who married Fleur; a statement that speaks of the character by name is
-    never said.
+    "Fleur." answers whom Bill married, not who married Fleur. The character's own telling comes first, then the
+    answers of the bundle's dialogues, then the statement; one that speaks of the character by name is never said.
     """
-    told, stated = fact.told(language), fact.text.get(language, "")
     names, me = character.canon.names, character.config.entity
-    asked, said, more = (set(names.ids(text)) - {me} for text in (question, told, stated))
-    if stated and me not in names.ids(stated) and said <= asked and not more <= asked:
-        return stated
-    return told
+    own = [q.answer for q in character.answers_by_fact.get(fact.id, ()) if q.language == language]
+    stated = fact.text.get(language, "")
+    tellings = [fact.told(language), *own, *([stated] if stated and me not in names.ids(stated) else [])]
+    asked = {*names.ids(question), me}
+    wanted = [item for item in fact.answer if item in character.canon.missing(fact, question)]
+
+    def worth(telling: str) -> tuple[int, int]:
+        lacking = character.canon.missing(fact, telling)
+        return sum(item not in lacking for item in wanted), len(set(names.ids(telling)) - asked)
+
+    best = max(map(worth, tellings))
+    if wanted and worth(tellings[0])[0] == best[0]:
+        return tellings[0]
+    if not wanted and worth(tellings[0])[1]:
+        return tellings[0]
+    return next(telling for telling in tellings if worth(telling) == best)
 
 
 def strange_names(character: Character, text: str) -> list[str]:

@@ -42,7 +42,7 @@ class Ticker(Protocol):
 
 
 _WITHHELD = 0.03  # the share of examples that lack the fact they ask for
-_FIRST = 0.6  # the share of examples in which the right fact is surely the likeliest
+_FIRST = 0.55  # the share of examples in which the right fact is surely the likeliest
 
 Progress = Callable[[str], AbstractContextManager[Ticker]]
 
@@ -281,6 +281,10 @@ def train(run: Run, base: str, preset: Preset, languages: Sequence[str] = ()) ->
             raise CamelBellError(f"{run.character.name} does not speak {language!r}", f"it speaks {known}")
     trainer = run.registry.build(Trainer, "trainers", run.character.config.trainer, preset.trainer)
     examples = [example for example in _kept_examples(run, pairs) if not languages or example[0].language in languages]
+    if not examples:
+        raise CamelBellError(
+            f"there are no kept pairs in {', '.join(languages)} to train on", "leave out --language, or name another"
+        )
     opened = model.loader_for(run.registry, base).load_trainable(base)
     with run.progress("train") as tick:
         job = TrainingJob(
@@ -299,14 +303,15 @@ def train(run: Run, base: str, preset: Preset, languages: Sequence[str] = ()) ->
 
 
 def _kept_examples(run: Run, pairs: Sequence[Pair]) -> list[tuple[Prompt, str]]:
-    """Return the training examples, from the workspace if they were made of these pairs before.
+    """Return the training examples, from the workspace if they were made of these pairs and this canon before.
 
     A workspace that is carried to a GPU trains there at once.
     """
+    canon, config = run.character.canon, run.character.config
     made_of = content_id(
-        *(f"{pair.id}{pair.answer}{pair.facts}" for pair in pairs),
-        *run.character.canon.facts,
-        str(run.character.config.facts),
+        *(f"{pair.id}{pair.answer}{pair.facts}{pair.kind}" for pair in pairs),
+        *map(repr, (*canon.entities.values(), *canon.facts.values())),
+        *map(repr, (personas(run.character, run.registry), config.voice, config.memory, config.facts)),
     )
     file = run.workspace.examples
     rows = [row for _, row in read_rows(file)]

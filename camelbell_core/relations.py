@@ -9,8 +9,8 @@ A canon file lists pairs of roles, and the words of each role::
       - {mother: molly_weasley, daughter: ginny_weasley}
       - {friend: [harry_potter, ron_weasley], known_from: "1-6"}
 
-Each pair gives two facts ("Molly is Ginny's mother", "Ginny is Molly's daughter") with the usual ways to ask for
-them, and questions that are right or wrong about them, with their answers.
+Each pair gives one fact that is told from both sides ("Molly is Ginny's mother; Ginny is Molly's daughter"), with the
+usual ways to ask for either side, and questions that are right or wrong about it, with their answers.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Speller:
         self._me = me
 
     def spell(self, relations: Sequence[Relation]) -> tuple[list[Fact], list[Question]]:
-        """Return two facts for each pair, and questions about them that have answers of their own."""
+        """Return a fact for each pair, and questions about its two sides that have answers of their own."""
         if not self._languages:
             return [], []
         views = [view for relation in relations for view in (relation, relation.turned())]
@@ -107,11 +107,13 @@ class Speller:
             bearers.setdefault(view.role, []).append(view.first)
         facts: dict[str, Fact] = {}
         questions: list[Question] = []
-        for view in views:
-            fact = self._fact(view)
-            if fact.id in facts:
+        seen: set[tuple[str, str, str]] = set()
+        for number, view in enumerate(views):
+            fact = self._fact(view if number % 2 == 0 else views[number - 1])
+            facts.setdefault(fact.id, fact)
+            if (view.role, view.first, view.second) in seen:
                 continue
-            facts[fact.id] = fact
+            seen.add((view.role, view.first, view.second))
             if fact.true_until and not fact.holds_at(_asked_at(fact)):
                 continue  # it was never known and true at once
             questions += self._sure(view, fact)
@@ -135,32 +137,46 @@ class Speller:
         ident = f"r-{view.first}-{view.role}-{view.second}".replace("_", "-")
         rng = Random(ident)
         text, voice, ask, keys = {}, {}, {}, []
+        both_sides = (view, view.turned())
         for language in self._languages:
-            words = self._words(view, language)
-            keys += words
-            text[language] = self._say(_TELL[language][0], view, words[0], language, "")
-            own = self._me in (view.first, view.second)
-            voice[language] = self._say(
-                _TELL[language][0] if own else rng.choice(_TELL[language]), view, words[0], language, "me"
-            )
-            asks = [self._say(t, view, word, language, "you") for word in words for t in _WHO[language]]
-            asks += [self._say(t, view, words[0], language, "you") for t in _WHAT[language]]
+            words = [self._words(side, language) for side in both_sides]
+            # Where both are the same to each other, one side tells it all.
+            told = both_sides if words[0][0] != words[1][0] else both_sides[:1]
+            tells = _TELL[language] if len(told) == 1 and self._me not in (view.first, view.second) else ()
+            tell = rng.choice(tells or _TELL[language][:1])
+            plain = [
+                self._say(_TELL[language][0], s, w[0], language, "", i == 0)
+                for i, (s, w) in enumerate(zip(told, words, strict=False))
+            ]
+            said = [
+                self._say(tell, s, w[0], language, "me", i == 0)
+                for i, (s, w) in enumerate(zip(told, words, strict=False))
+            ]
+            text[language], voice[language] = _joined(plain, language), _joined(said, language)
+            keys += [word for own in words for word in own]
+            asks = [
+                self._say(template, side, word, language, "you")
+                for side, own in zip(both_sides, words, strict=True)
+                for templates, some in ((_WHO, own), (_WHAT, own[:1]))
+                for template in templates[language]
+                for word in some
+            ]
             ask[language] = tuple(dict.fromkeys(asks))
-        alternatives = "|".join(dict.fromkeys(keys))
+        people = [entity for entity in (view.first, view.second) if entity != self._me]
         return Fact(
             id=ident,
             about=tuple(sorted((view.first, view.second), key=lambda e: e == self._me)),
             text=text,
             voice=voice,
             ask=ask,
-            answer=(alternatives,) if view.first == self._me else (view.first, alternatives),
+            answer=(*people, "|".join(dict.fromkeys(keys))),
             relation=view.role,
             **view.points,
         )
 
     def _sure(self, view: Relation, fact: Fact) -> Iterator[Question]:
         """Yield a question that has it right, in each language."""
-        rng = Random(f"{fact.id}:sure")
+        rng = Random(f"{view.first}-{view.role}-{view.second}:sure")
         for language in self._languages:
             word = rng.choice(self._words(view, language))
             asked = self._say(rng.choice(_IF[language]), view, word, language, "you")
@@ -170,7 +186,7 @@ class Speller:
         self, view: Relation, fact: Fact, strangers: Sequence[str], kin: Sequence[str], known: Sequence[Relation]
     ) -> Iterator[Question]:
         """Yield a question that takes another person, or another tie, for the right one, in each language."""
-        rng = Random(f"{fact.id}:mistaken")
+        rng = Random(f"{view.first}-{view.role}-{view.second}:mistaken")
         ties = [role for role in kin if role in self._roles]
         for language in self._languages:
             words = self._words(view, language)
@@ -206,8 +222,11 @@ class Speller:
         """
         return list(view.words.get(language, ())[:1] or self._roles[view.role].get(language) or [view.role])
 
-    def _say(self, template: str, view: Relation, word: str, language: str, person: str) -> str:
-        """Fill a template; the character is called by name, or I ("me"), or you ("you")."""
+    def _say(self, template: str, view: Relation, word: str, language: str, person: str, begins: bool = True) -> str:
+        """Fill a template; the character is called by name, or I ("me"), or you ("you").
+
+        ``begins``: it begins a sentence, with a capital.
+        """
         pronouns = {"me": _SPEAKS, "you": _SPOKEN_TO}.get(person)
 
         def name(entity: str, owner: bool = False) -> str:
@@ -222,12 +241,19 @@ class Speller:
         if language == "en" and pronouns:
             for wrong, right in _VERBS if view.first == self._me else ():
                 text = text.replace(wrong, right)
-        return text[:1].upper() + text[1:]
+        return text[:1].upper() + text[1:] if begins else text
 
     def _short(self, full: str, entity: str) -> str:
         """Return the first name, as people use it, where no other entity bears it."""
         first = re.split(r"[·・ ]", full)[0]
         return first if len(first) > 1 and self._names.owners(first) == [entity] else full
+
+
+def _joined(sentences: Sequence[str], language: str) -> str:
+    """Return sentences as one."""
+    link = "，" if language == "zh" else "; "
+    first, *rest = (sentence.rstrip("。.") for sentence in sentences)
+    return link.join([first, *rest]) + ("。" if language == "zh" else ".")
 
 
 def _asked_at(fact: Fact) -> Point:

@@ -16,7 +16,7 @@ from camelbell_core.roles import Filter, LanguageModel, Memory
 from camelbell_core.text import language_of, printable, sentences
 
 _RETRY_TEMPERATURE = 0.7  # a greedy reply tried again would be the same
-_LATER = 0.1  # how much likelier than all that is known a fact must be that lies in the future, to be asked for
+_LATER = 0.6  # the score from which on a fact that lies in the future is what a question asks for
 
 
 @dataclass(slots=True)
@@ -133,8 +133,8 @@ class Session:
             return None
         for recall in self.memory.recall(text, 1, None, history):
             known = recall.fact.known_from or recall.fact.true_from or recall.fact.source
-            surer = not recalls or recall.score >= recalls[0].score + _LATER
-            if known and known > at and recall.score >= ANSWERS and surer:
+            unsure = not recalls or recalls[0].score < ANSWERS
+            if known and known > at and recall.score >= _LATER and unsure:
                 return recall.fact
         return None
 

@@ -64,7 +64,7 @@ def register_commands(cli: Any) -> None:
     def named(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Path]:
         pairs = [value.partition("=") for value in values]
         if any(not folder for _, _, folder in pairs):
-            raise click.BadParameter("write LABEL=FOLDER")
+            raise click.BadParameter("write LABEL=FOLDER.")
         return {label: Path(folder) for label, _, folder in pairs}
 
     @cli.command("ablations")  # type: ignore[untyped-decorator]
@@ -84,11 +84,14 @@ def register_commands(cli: Any) -> None:
         """Put a quiz to NAME with and without adapter, facts and guard, and print one table."""
         from camelbell_core import evaluation, pipeline
         from camelbell_core.cli import open_named_run
+        from camelbell_core.errors import CamelBellError
         from camelbell_core.journal import write_json
         from camelbell_core.session import Settings
 
         run = open_named_run(name, workspace, characters)
         items = evaluation.read_quiz(quiz) if quiz else pipeline.find_quiz(run.character)
+        if not items:
+            raise CamelBellError(f"{name} has no quiz of its own", "name one: --quiz FILE")
         items = evaluation.sample(items, limit, f"quiz:{name}")
         chosen = base or run.character.config.base
         rows = []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from camelbell_core import hookimpl
-from camelbell_core.records import ROLES, Fact, Message, Pair, Verdict
+from camelbell_core.records import ROLES, Fact, Message, Pair, Recall, Verdict
 from camelbell_core.roles import Filter, Memory
 from camelbell_core.text import mentions
 
@@ -65,18 +65,30 @@ class UnknownNames(Filter):
         return ""
 
 
+def recalled(character: Character, memory: Memory | None, pair: Pair) -> list[Recall]:
+    """Return the likeliest facts for the question of a pair, at its story time."""
+    if memory is None:
+        return []
+    at = character.canon.point(pair.at) if pair.at else None
+    said = [Message(ROLES[1 + place % 2], text) for place, text in enumerate(pair.history)]  # type: ignore[arg-type]
+    return memory.recall(pair.question, 6, at, said)
+
+
 @dataclass(kw_only=True)
 class Contradiction(Filter):
     """Rejects answers against a fact: asked what a fact tells, they name another thing of the same kind.
 
-    A fact counts as asked when a pair comes with it, or when the question is put nearly in its words
-    (recall score of ``asked`` or more). The answer must then contain what the fact's ``answer`` demands, or
-    admit not knowing; ``strict: false`` rejects only answers that name a wrong entity or a wrong number instead.
+    A fact counts as asked when a pair comes with it, or when it comes to mind with a score of ``asked`` or more. An
+    answer that lacks what the fact's ``answer`` demands is rejected if it names a wrong entity or a wrong number
+    instead. From a score of ``sure`` on it is rejected in any case, as is one that only says again what the question
+    names, where the fact names more. Facts that fit up to ``nearly`` as well count too: an answer that agrees with one
+    of them is right. To admit not knowing is never against a fact.
     """
 
     name: ClassVar[str] = "contradiction"
-    asked: float = 0.82
-    strict: bool = False
+    asked: float = 0.6
+    sure: float = 0.75
+    nearly: float = 0.2
 
     def prepare(self, character: Character, memory: Memory | None = None, pairs: Sequence[Pair] = ()) -> None:
         """Keep the memory, to find what a question asks."""
@@ -87,30 +99,49 @@ class Contradiction(Filter):
         """Hold the answer against the fact that the question asks for."""
         from camelbell_core.compose import admits_ignorance
 
-        fact = self._asked_fact(pair)
-        if fact is None or not fact.answer or admits_ignorance(pair.answer, self._character, pair.language):
+        asked = self._asked_facts(pair)
+        if not asked or not asked[0][0].answer or admits_ignorance(pair.answer, self._character, pair.language):
             return Verdict(self.name)
+        reasons = [self._against(pair, fact, score) for fact, score in asked]
+        # What agrees with one of several facts that fit alike is right.
+        return Verdict(self.name, reasons[0] if all(reasons) else "")
+
+    def _against(self, pair: Pair, fact: Fact, score: float) -> str:
+        """Return why an answer is not what a fact demands."""
         canon = self._character.canon
         # What the question itself names is not asked for.
         missing = [item for item in canon.missing(fact, pair.answer) if item in canon.missing(fact, pair.question)]
-        if not missing:
-            return Verdict(self.name)
-        wrong = self._wrong_instead(pair, fact, missing[0])
-        if wrong or self.strict:
-            right = self._character.canon.alternatives(missing[0])[0]
-            return Verdict(self.name, f"fact {fact.id}: {right!r} is right" + (f", not {wrong!r}" if wrong else ""))
-        return Verdict(self.name)
+        if missing:
+            wrong = self._wrong_instead(pair, fact, missing[0])
+            if wrong or score >= self.sure:
+                right = canon.alternatives(missing[0])[0]
+                return f"fact {fact.id}: {right!r} is right" + (f", not {wrong!r}" if wrong else "")
+        elif score >= self.sure and self._says_nothing_new(pair, fact):
+            return f"fact {fact.id}: says again what the question names"
+        return ""
 
-    def _asked_fact(self, pair: Pair) -> Fact | None:
+    def _says_nothing_new(self, pair: Pair, fact: Fact) -> bool:
+        """Tell whether the question holds all that the fact's answer demands, and this answer nothing else of it.
+
+        Such a question asks for the other side: "Whom did Fleur marry?" of a fact that is told as "Fleur."
+        """
+        canon = self._character.canon
+        names = canon.names
+        if len(canon.missing(fact, pair.question)) == len(fact.answer):
+            return False
+        asked = {*names.ids(pair.question), self._character.config.entity}
+        told = set(fact.about).union(*(names.ids(text) for text in fact.text.values())) - asked
+        return bool(told) and not told & set(names.ids(pair.answer))
+
+    def _asked_facts(self, pair: Pair) -> list[tuple[Fact, float]]:
+        """Return the facts that a question may ask for, with their scores: the likeliest, and those nearly as likely."""
         facts = self._character.canon.facts
         if pair.generator in ("canon", "dialogues", "relations"):
-            return facts[pair.facts[0]] if pair.facts and pair.facts[0] in facts else None
-        if self._memory is None:
-            return None
-        at = self._character.canon.point(pair.at) if pair.at else None
-        said = [Message(ROLES[1 + place % 2], text) for place, text in enumerate(pair.history)]  # type: ignore[arg-type]
-        recalls = self._memory.recall(pair.question, 1, at, said)
-        return recalls[0].fact if recalls and recalls[0].score >= self.asked else None
+            return [(facts[pair.facts[0]], 0.0)] if pair.facts and pair.facts[0] in facts else []
+        recalls = recalled(self._character, self._memory, pair)
+        if not recalls or recalls[0].score < self.asked:
+            return []
+        return [(r.fact, r.score) for r in recalls if r.score >= recalls[0].score - self.nearly]
 
     def _wrong_instead(self, pair: Pair, fact: Fact, item: str) -> str:
         """Return the entity of the right one's type, or the number, that stands in its place."""
@@ -129,17 +160,20 @@ class Contradiction(Filter):
 
 @dataclass(kw_only=True)
 class Evasive(Filter):
-    """Rejects answers that admit not knowing where nothing in the question is unknown: they teach to refuse.
+    """Rejects answers that admit not knowing where a fact answers, and nothing in the question is unknown.
 
-    Questions of the kinds ``trap`` and ``unanswerable`` are meant to be answered so, and an answer that names words
-    of the question which the canon does not hold may.
+    A fact answers if it comes to mind with a score of ``known`` or more. Questions of the kinds ``trap`` and
+    ``unanswerable`` are meant to be answered so, and an answer that names words of the question which the canon
+    does not hold may.
     """
 
     name: ClassVar[str] = "evasive"
+    known: float = 0.5
 
     def prepare(self, character: Character, memory: Memory | None = None, pairs: Sequence[Pair] = ()) -> None:
-        """Read the canon's names."""
+        """Keep the memory, to find what is known."""
         self._character = character
+        self._memory = memory
 
     def judge(self, pair: Pair) -> Verdict:
         """Look for an admission of ignorance."""
@@ -148,6 +182,9 @@ class Evasive(Filter):
         if pair.kind in ("trap", "unanswerable") or not admits_ignorance(pair.answer, self._character, pair.language):
             return Verdict(self.name)
         if strange_names(self._character, pair.question) or self._told(pair) or self._names_the_unknown(pair):
+            return Verdict(self.name)
+        recalls = recalled(self._character, self._memory, pair)
+        if self._memory is not None and (not recalls or recalls[0].score < self.known):
             return Verdict(self.name)
         return Verdict(self.name, "admits not knowing, though the question names nothing unknown")
 
@@ -173,7 +210,38 @@ class Evasive(Filter):
         return any(admits_ignorance(text, self._character, pair.language) for text in told)
 
 
+@dataclass(kw_only=True)
+class Unsupported(Filter):
+    """Rejects answers that tell of people and things where no fact comes to mind with a score of ``least`` or more.
+
+    What the question names, and the character itself, may be spoken of; so may everything in small talk.
+    """
+
+    name: ClassVar[str] = "unsupported"
+    least: float = 0.2
+
+    def prepare(self, character: Character, memory: Memory | None = None, pairs: Sequence[Pair] = ()) -> None:
+        """Keep the memory, to find what is known."""
+        self._character = character
+        self._memory = memory
+
+    def judge(self, pair: Pair) -> Verdict:
+        """Look for names in an answer that rests on nothing."""
+        from camelbell_core.compose import admits_ignorance
+
+        if self._memory is None or admits_ignorance(pair.answer, self._character, pair.language):
+            return Verdict(self.name)
+        names = self._character.canon.names
+        told = set(names.ids(pair.answer)) - set(names.ids(pair.question)) - {self._character.config.entity}
+        if not told and not _NUMBER.search(pair.answer):
+            return Verdict(self.name)
+        recalls = recalled(self._character, self._memory, pair)
+        if recalls and recalls[0].score >= self.least:
+            return Verdict(self.name)
+        return Verdict(self.name, "no fact that comes to mind fits the question")
+
+
 @hookimpl
 def register_filters() -> list[type[Filter]]:
     """Offer the filters against the canon."""
-    return [UnknownNames, Contradiction, Evasive]
+    return [UnknownNames, Contradiction, Evasive, Unsupported]

@@ -19,7 +19,7 @@ from camelbell_core.cli import cli
 from camelbell_core.journal import Workspace
 from camelbell_core.scaffold import new_bundle
 
-COMMANDS = "answers characters chat check eval facts filter new plugins questions run train".split()
+COMMANDS = "ablations answers characters chat check eval facts filter index new plugins questions run train".split()
 HEAVY = "torch transformers peft openai accelerate prompt_toolkit matplotlib rapidfuzz pydantic rich".split()
 NOTE = "note: there is no adapter for the base {!r} yet, so the bare model talks; train one: camelbell run lumen\n"
 QUIZ = [
@@ -306,6 +306,7 @@ def test_a_full_width_colon_is_named(lumen: Path, camelbell: Any) -> None:
             "one of: quick, full",
         ),
         (["eval", "lumen"], "lumen has no quiz of its own", "name one: --quiz FILE"),
+        (["ablations", "lumen"], "lumen has no quiz of its own", "name one: --quiz FILE"),
         (["eval", "lumen", "--quiz", "没有.jsonl"], "there is no quiz '没有.jsonl'", "name a JSONL file with --quiz"),
         (["chat", "lumen", "--message", ""], "the message is empty", 'say something: --message "..."'),
         (["chat", "lumen", "-m", " \u3000\n"], "the message is empty", 'say something: --message "..."'),
@@ -345,6 +346,8 @@ def test_a_mistake_is_one_line_and_a_hint(
         ["chat", "lumen", "--max-tokens", "0"],
         ["chat", "lumen", "--temperature", "-0.5"],
         ["filter", "lumen", "--workspace", "characters/lumen/character.yaml"],
+        ["index", "lumen", "--epochs", "0"],
+        ["ablations", "lumen", "--with", "mine"],
     ],
 )
 def test_a_wrong_option_is_refused_before_any_work(arguments: list[str], lumen: Path, camelbell: Any) -> None:
@@ -470,6 +473,14 @@ def test_a_second_process_on_a_workspace_is_refused_with_the_first_ones_id(
     assert camelbell("questions", "lumen", "--workspace", run, "-n", 1).returncode == 0
 
 
+def test_a_language_to_train_on_must_be_spoken(tmp_path: Path, camelbell: Any) -> None:
+    new_bundle("lumen", "", tmp_path / "characters")
+    for command in (["questions", "lumen", "-n", 4], ["answers", "lumen"], ["filter", "lumen"]):
+        assert camelbell(*command).returncode == 0
+    done = camelbell("train", "lumen", "--language", "en", "--language", "fr")
+    assert told(done) == (2, "", "camelbell: lumen does not speak 'fr'\n  it speaks zh, en\n")
+
+
 # --- eval and chat on a tiny model ----------------------------------------------------------------
 
 
@@ -486,6 +497,8 @@ def test_a_quiz_ends_in_a_table_and_the_share_of_truthful_answers(
         "fact                 0.000 (n=1)     1.000 (n=2)     0.667 (n=3)\n"
         "trap                           -     0.000 (n=1)     0.000 (n=1)\n"
         "all                  0.000 (n=1)     0.667 (n=3)     0.500 (n=4)\n"
+        "answered 1.000 of the answerable (n=3)\n"
+        "admitted not knowing 0.000 of the unanswerable (n=1)\n"
         "95 % interval 0.150 to 0.850\n"
         "truthful 0.500 (n=4)\n"
     )
@@ -495,7 +508,7 @@ def test_a_quiz_ends_in_a_table_and_the_share_of_truthful_answers(
     assert [(row["id"], row["answer"]) for row in answers] == [(row["id"], "阿白 Pebble") for row in QUIZ]
     assert [row["facts"][:1] for row in answers if row["id"] != "3"] == [["pet"]] * 3
     report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
-    assert set(report) == {"scores"}
+    assert (set(report), report["coverage"], report["refusal"]) == ({"scores", "coverage", "refusal"}, 1.0, 0.0)
     assert {tuple(row) for row in report["scores"]} == {("kind", "lang", "truthful", "n", "low", "high")}
     assert [(row["kind"], row["lang"], row["truthful"], row["n"]) for row in report["scores"]] == [
         ("", "", 1 / 2, 4),

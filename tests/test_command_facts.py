@@ -29,9 +29,9 @@ facts:
 @pytest.mark.parametrize(
     ("question", "language", "first"),
     [
-        ("你的宠物叫什么名字？", "zh", "1.00  陪着我的是海鸥阿白。  [pet]"),
-        ("What is your pet called?", "en", "1.00  Pebble, my gull, keeps me company.  [pet]"),
-        ("岛上常常起雾吗", "zh", None),
+        ("你的宠物叫什么名字？", "zh", "  陪着我的是海鸥阿白。  [pet]"),
+        ("What is your pet called?", "en", "  Pebble, my gull, keeps me company.  [pet]"),
+        ("岛上常常起雾吗", "zh", "  岛上常常起雾。  [2-3]"),
     ],
 )
 def test_the_facts_of_a_question_are_shown_with_score_and_source(facts, question, language, first):
@@ -39,7 +39,7 @@ def test_the_facts_of_a_question_are_shown_with_score_and_source(facts, question
     lines = [f"{r.score:.2f}  {r.fact.told(language)}  [{r.fact.source or r.fact.id}]" for r in recalls]
     done = facts(question)
     assert (done.exit_code, done.output.splitlines()) == (0, lines)
-    assert lines[0] == first or lines[0].endswith("  岛上常常起雾。  [2-3]")
+    assert lines[0].endswith(first) and 0.9 < recalls[0].score <= 1
 
 
 def test_as_many_as_asked_for(facts):

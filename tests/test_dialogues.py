@@ -194,7 +194,7 @@ def test_a_dialogue_may_name_a_fact_of_a_pair(open_lumen: Callable[..., Run]) ->
     row = rows({"lang": "en", "q": "Whose is Pebble?", "facts": ["r-lumen-keeper-gull"]})
     run = open_lumen({"dialogues/lamp.jsonl": row, "canon/relations.yaml": RELATIONS})
     question = run.character.dialogues[0]
-    assert run.character.canon.facts[question.facts[0]].told("en") == "I'm Pebble's keeper."
+    assert run.character.canon.facts[question.facts[0]].told("en") == "I'm Pebble's keeper; Pebble is my pet."
 
 
 def test_mistakes_of_dialogues_are_mistakes_of_the_bundle(lumen: Run) -> None:

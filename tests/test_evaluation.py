@@ -11,7 +11,17 @@ from typing import Any
 import pytest
 
 from camelbell_core.errors import CamelBellError
-from camelbell_core.evaluation import Answered, Item, Score, evaluate, is_truthful, read_quiz, sample, scores
+from camelbell_core.evaluation import (
+    Answered,
+    Item,
+    Score,
+    coverage,
+    evaluate,
+    is_truthful,
+    read_quiz,
+    sample,
+    scores,
+)
 from camelbell_core.pipeline import Run
 from camelbell_core.records import Point
 from camelbell_core.session import Session, Settings, open_session
@@ -224,6 +234,39 @@ def test_scores_are_counted_by_kind_by_language_and_in_all() -> None:
     assert scores([]) == {}
 
 
+@pytest.mark.parametrize(
+    ("key", "answerable"),
+    [
+        (item("秋·张|Cho"), True),
+        (item("Cho", kind="time"), True),
+        (item("知道|know"), True),
+        (item("Cho", kind="trap"), False),
+        (item("不知道|没听说过"), False),
+        (item("没听说过|阿白"), False),
+        (item("I don't know|Cho", language="en"), False),
+        (item("I don’t know", language="en"), False),
+        (item("the storm;never heard|no idea", language="en"), False),
+    ],
+)
+def test_an_item_is_answerable_unless_not_to_know_is_right(key: Item, answerable: bool) -> None:
+    assert key.answerable is answerable
+
+
+def test_coverage_counts_the_answered_and_of_the_others_those_met_by_not_knowing() -> None:
+    known, trap, later = item("x"), item("x", kind="trap"), item("不知道|don't know", kind="time")
+    answered = [
+        Answered(known, "", (), True),
+        Answered(known, "", (), False),  # an answer, though a wrong one
+        Answered(known, "", (), False, admits=True),
+        Answered(trap, "", (), False),
+        Answered(trap, "", (), True, admits=True),
+        Answered(later, "", (), True, admits=True),
+    ]
+    assert coverage(answered) == (Score(2, 3), Score(2, 3))
+    assert coverage(answered[3:]) == (Score(0, 0), Score(2, 3))
+    assert coverage([]) == (Score(0, 0), Score(0, 0))
+
+
 # --- putting a quiz to a session -------------------------------------------------------------------
 
 TIMED = {
@@ -266,9 +309,31 @@ def test_each_item_is_asked_in_a_conversation_of_its_own_at_its_time(
         ("now", "风暴。", True),
     ]
     assert ["storm" in a.facts for a in answered[1:]] == [False, True, True]
+    assert not any(a.admits for a in answered)
     assert done == answered
     assert [prompt.history for prompt in model.prompts] == [()] * 4
     assert session.settings == usual
+
+
+@pytest.mark.parametrize(
+    ("language", "answer", "admits"),
+    [
+        ("zh", "这个我不知道。", True),
+        ("zh", "莫格里斯？我没听说过。", True),
+        ("zh", "我一直守着灯塔，这事没听说过。", True),
+        ("zh", "阿白。", False),
+        ("en", "Honestly, I don’t know.", True),
+        ("en", "I only keep the light; I never heard about that.", True),
+        ("en", "Pebble knows.", False),
+    ],
+)
+def test_an_answer_that_admits_not_knowing_is_noted(
+    open_lumen: Callable[..., Run], scripted: Any, language: str, answer: str, admits: bool
+) -> None:
+    run = open_lumen()
+    asked = [item("x", language=language, question="谁？" if language == "zh" else "Who?")]
+    (answered,) = evaluate(session_of(run, scripted([answer])), asked, run.character.canon)
+    assert (answered.answer, answered.admits) == (answer, admits)
 
 
 def test_a_story_time_that_is_none_is_told_before_anything_is_asked(

@@ -123,6 +123,21 @@ def test_at_a_point_of_the_story_only_what_is_true_and_known_then_comes_to_mind(
     assert ("boats" in recall("How many boats lie in Silver Harbour?", at=at)) is boats
 
 
+@pytest.mark.parametrize("question", ["灯塔的灯烧什么？", "What does the lamp burn?"])
+def test_of_two_facts_that_answer_alike_the_one_that_will_end_comes_first(open_lumen, question):
+    always = """
+facts:
+  - id: a_light
+    about: [lumen]
+    text: {zh: 灯塔有灯。, en: The lighthouse has a lamp.}
+    ask: {zh: [灯塔的灯烧什么？], en: [What does the lamp burn?]}
+"""
+    memory = CanonMemory()
+    memory.prepare(open_lumen({**STORY, "canon/always.yaml": always}).character)
+    first = [[recall.fact.id for recall in memory.recall(question, 2, at)] for at in (Point(1, 2), None)]
+    assert first == [["oil", "a_light"], ["a_light", "power"]]
+
+
 @pytest.mark.parametrize(
     ("before", "question"), [("说说银港。", "那里冷吗？"), ("Tell me about Silver Harbour.", "And cold there?")]
 )

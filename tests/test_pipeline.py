@@ -383,7 +383,7 @@ def test_filtering_again_judges_anew_after_an_edit(open_lumen):
     filter_pairs(run)
     write(
         run.workspace.pairs,
-        [{**to_row(pair), "answer": "Fine."} if pair.language == "en" else to_row(pair) for pair in MIXED],
+        [{**to_row(pair), "answer": "Pebble is fine."} if pair.language == "en" else to_row(pair) for pair in MIXED],
     )
     filter_pairs(run)
     assert [row["question"] for row in rows(run.workspace.kept)] == [MIXED[n].question for n in (0, 1, 5)]
@@ -467,7 +467,7 @@ class Notes(Trainer):
 
     def train(self, job):
         job.progress(1, 1, "done")
-        job.output.mkdir(parents=True)
+        job.output.mkdir(parents=True, exist_ok=True)
         (job.output / "adapter_config.json").write_text("{}", encoding="utf-8")
         return {
             "examples": [(prompt.question, answer) for prompt, answer in job.examples],
@@ -524,6 +524,104 @@ def test_the_trainer_of_the_bundle_gets_the_kept_pairs_and_the_presets_options(o
     saved = json.loads((run.workspace.reports / "train-toy.json").read_text(encoding="utf-8"))
     assert saved == json.loads(json.dumps(report))
     assert find_adapter(run, "toy") == run.workspace.root / "adapters" / "toy"
+
+
+@pytest.fixture
+def notes(open_lumen):
+    """Open a run on the two good pairs, whose trainer notes the examples; an edit changes the canon's file."""
+
+    def open_it(*edits, **changes):
+        canon = (open_lumen().character.root / "canon/canon.yaml").read_text(encoding="utf-8")
+        for old, new in edits:
+            assert old in canon
+            canon = canon.replace(old, new)
+        run = open_lumen({"plugin.py": FAKES, "canon/canon.yaml": canon}, trainer={"notes": {}}, presets={}, **changes)
+        if not run.workspace.kept.exists():
+            write(run.workspace.kept, map(to_row, MIXED[:2]))
+        run.ticks = []
+        run.progress = watching(run.ticks)
+        return run
+
+    return open_it
+
+
+def trained(run, *languages):
+    """Train and return the examples that the trainer got, and whether they were made now."""
+    run.ticks.clear()
+    report = train(run, "toy", Preset(questions=1), languages)
+    return report["examples"], ("examples", 2, 2, "") in run.ticks
+
+
+def test_the_examples_are_made_once_and_kept(notes):
+    run = notes()
+    write(run.workspace.kept, [{**to_row(MIXED[0]), "history": ["你好！", "你好。"]}, to_row(MIXED[1])])
+    made = trained(run)
+    assert made == ([(pair.question, pair.answer) for pair in MIXED[:2]], True)
+    written = run.workspace.examples.read_bytes()
+    assert trained(run) == trained(notes()) == (made[0], False)
+    pairs = read_records(run.workspace.kept, Pair)
+    assert pipeline._kept_examples(run, pairs) == training_examples(run, pairs)
+    assert run.workspace.examples.read_bytes() == written
+
+
+@pytest.mark.parametrize(
+    ("edits", "changes"),
+    [
+        ([("小灯养着一只叫阿白的海鸥。", "小灯有一只叫阿白的海鸥。")], {}),
+        ([("Pebble, my gull, keeps me company.", "Pebble, my gull.")], {}),
+        ([("Pebble the gull", "Pebble the bird")], {}),
+        ([("id: steps", "id: stairs")], {}),
+        ([], {"facts": 2}),
+        ([], {"persona": {"zh": "我是小灯。", "en": "I am Lumen."}}),
+        ([], {"memory": {"canon": {"name_weight": 2.0}}}),
+    ],
+)
+def test_the_examples_are_made_anew_when_the_canon_or_the_bundle_changes(notes, edits, changes):
+    trained(notes())
+    run = notes(*edits, **changes)
+    assert trained(run) == ([(pair.question, pair.answer) for pair in MIXED[:2]], True)
+    assert trained(run)[1] is False
+
+
+@pytest.mark.parametrize(
+    "change", [{"answer": "海鸥。"}, {"facts": ["pet"]}, {"kind": "fact"}, {"history": ["a", "b"]}]
+)
+def test_the_examples_are_made_anew_when_a_pair_changes(notes, change):
+    run = notes()
+    trained(run)
+    write(run.workspace.kept, [{**to_row(MIXED[0]), **change}, to_row(MIXED[1])])
+    (question, answer), _ = trained(run)[0]
+    assert (question, answer) == (MIXED[0].question, change.get("answer", MIXED[0].answer))
+    assert ("examples", 2, 2, "") in run.ticks
+
+
+def test_torn_examples_are_made_anew(notes):
+    run = notes()
+    made, _ = trained(run)
+    whole = run.workspace.examples.read_bytes()
+    for cut in (5, len(whole.splitlines(keepends=True)[-1])):
+        run.workspace.examples.write_bytes(whole[:-cut])
+        assert trained(run) == (made, True)
+        assert run.workspace.examples.read_bytes() == whole
+
+
+@pytest.mark.parametrize(("languages", "places"), [(["zh"], [0]), (["en"], [1]), (["zh", "en"], [0, 1]), ([], [0, 1])])
+def test_the_pairs_of_one_language_can_be_trained_on_alone(notes, languages, places):
+    run = notes()
+    examples, _ = trained(run, *languages)
+    assert examples == [(MIXED[place].question, MIXED[place].answer) for place in places]
+    assert len(rows(run.workspace.examples)) == 3  # those of all languages are kept
+
+
+def test_a_language_without_pairs_or_that_is_not_spoken_is_told(notes):
+    run = notes()
+    write(run.workspace.kept, [to_row(MIXED[1])])
+    with pytest.raises(CamelBellError) as caught:
+        trained(run, "zh")
+    assert caught.value.message == "there are no kept pairs in zh to train on"
+    with pytest.raises(CamelBellError) as caught:
+        trained(run, "en", "fr")
+    assert (caught.value.message, caught.value.hint) == ("lumen does not speak 'fr'", "it speaks zh, en")
 
 
 def watching(ticks):
@@ -622,3 +720,11 @@ def test_the_base_model_alone_is_evaluated_without_facts_and_guard(open_lumen, s
     (answered,) = run_evaluation(open_lumen(), model, QUIZ[:1], memory=False, guard=False)
     assert (answered.answer, answered.facts, answered.truthful) == ("我是AI。", (), False)
     assert model.prompts[0].facts == ()
+
+
+@pytest.mark.parametrize(("persona", "said"), [(True, "我是小灯，守着"), (False, "")])
+def test_an_evaluation_can_leave_out_the_persona(open_lumen, scripted, persona, said):
+    model = scripted(["九十九级。"])
+    run_evaluation(open_lumen(), model, QUIZ[:1], persona=persona)
+    assert model.prompts[0].persona[:7] == said
+    assert len(model.prompts[0].facts) > 0

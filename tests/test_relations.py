@@ -1,9 +1,9 @@
-"""Pairs of a canon: told in both directions and in the first person, asked rightly and wrongly, and never untruly."""
+"""Pairs of a canon: each told from both sides and in the first person, asked rightly and wrongly, never untruly."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 
@@ -56,15 +56,21 @@ def good(tmp_path: Path, pairs: str) -> Canon:
 # --- what a pair tells -----------------------------------------------------------------------------
 
 
-def test_a_pair_is_told_in_both_directions(tmp_path: Path) -> None:
+def test_a_pair_is_one_fact_told_from_both_sides(tmp_path: Path) -> None:
     canon = good(tmp_path, "mother: ada, daughter: bea, source: 1-2")
-    mother, daughter = (canon.facts[f"r-{name}"] for name in ("ada-mother-bea", "bea-daughter-ada"))
-    assert mother.text == {"zh": "艾达·海是贝娅·海的妈妈。", "en": "Ada Hale is Bea Hale's mother."}
-    assert daughter.text == {"zh": "贝娅·海是艾达·海的女儿。", "en": "Bea Hale is Ada Hale's daughter."}
-    assert (mother.about, mother.relation, mother.answer) == (("ada", "bea"), "mother", ("ada", "妈妈|母亲|mother|mum"))
-    assert (daughter.about, daughter.answer) == (("bea", "ada"), ("bea", "女儿|daughter"))
-    assert mother.source == daughter.source == Point(1, 2)
-    assert set(mother.ask["en"]) == {
+    assert list(canon.facts) == ["r-ada-mother-bea"]
+    fact = canon.facts["r-ada-mother-bea"]
+    assert fact.text == {
+        "zh": "艾达·海是贝娅·海的妈妈，贝娅·海是艾达·海的女儿。",
+        "en": "Ada Hale is Bea Hale's mother; Bea Hale is Ada Hale's daughter.",
+    }
+    assert fact.voice == {
+        "zh": "艾达是贝娅的妈妈，贝娅是艾达的女儿。",
+        "en": "Ada is Bea's mother; Bea is Ada's daughter.",
+    }
+    assert (fact.about, fact.relation, fact.source) == (("ada", "bea"), "mother", Point(1, 2))
+    assert fact.answer == ("ada", "bea", "妈妈|母亲|女儿|mother|mum|daughter")
+    assert set(fact.ask["en"]) == {
         "Who is Bea's mother?",
         "Who is Bea's mum?",
         "What is the name of Bea's mother?",
@@ -73,37 +79,70 @@ def test_a_pair_is_told_in_both_directions(tmp_path: Path) -> None:
         "What is Ada to Bea?",
         "How is Ada related to Bea?",
         "How are Bea and Ada connected?",
+        "Who is Ada's daughter?",
+        "What is the name of Ada's daughter?",
+        "Who is Bea to Ada?",
+        "What is Bea to Ada?",
+        "How is Bea related to Ada?",
+        "How are Ada and Bea connected?",
     }
-    assert {"贝娅的妈妈是谁？", "谁是贝娅的母亲？", "艾达跟贝娅是什么关系？"} <= set(mother.ask["zh"])
-    assert len(canon.facts) == 2
+    assert {"贝娅的妈妈是谁？", "谁是贝娅的母亲？", "艾达跟贝娅是什么关系？"} <= set(fact.ask["zh"])
+    assert {"艾达的女儿叫什么名字？", "谁是艾达的女儿？", "贝娅是艾达的什么人？"} <= set(fact.ask["zh"])
+    assert all(len(set(asks)) == len(asks) for asks in fact.ask.values())
 
 
-def test_a_symmetric_pair_has_one_role(tmp_path: Path) -> None:
-    canon = good(tmp_path, "friend: [ada, cara]\nfriend: [cara, ada]")
-    assert list(canon.facts) == ["r-ada-friend-cara", "r-cara-friend-ada"]
-    assert {fact.text["en"] for fact in canon.facts.values()} == {
-        "Ada Hale is Cara Hale's friend.",
-        "Cara Hale is Ada Hale's friend.",
-    }
+def test_the_order_of_a_pair_tells_which_side_comes_first(tmp_path: Path) -> None:
+    canon = good(tmp_path, "daughter: bea, mother: ada")
+    ((ident, fact),) = canon.facts.items()
+    assert (ident, fact.relation, fact.about) == ("r-bea-daughter-ada", "daughter", ("bea", "ada"))
+    assert fact.text["en"] == "Bea Hale is Ada Hale's daughter; Ada Hale is Bea Hale's mother."
+
+
+def test_a_symmetric_pair_is_told_from_one_side(tmp_path: Path) -> None:
+    canon = good(tmp_path, "friend: [ada, cara]")
+    assert list(canon.facts) == ["r-ada-friend-cara"]
+    fact = canon.facts["r-ada-friend-cara"]
+    assert fact.text == {"zh": "艾达·海是卡拉·海的朋友。", "en": "Ada Hale is Cara Hale's friend."}
+    assert fact.voice["zh"] in ("艾达是卡拉·海的朋友。", "卡拉·海的朋友就是艾达。")
+    assert fact.voice["en"] in ("Ada is Cara Hale's friend.", "Cara Hale's friend is Ada.")
+    assert (fact.about, fact.answer) == (("ada", "cara"), ("ada", "cara", "朋友|friend|mate"))
+    assert {"Who is Cara Hale's friend?", "Who is Cara Hale's mate?", "Who is Ada to Cara Hale?"} <= set(fact.ask["en"])
+
+
+def test_a_symmetric_pair_is_asked_for_from_both_sides(tmp_path: Path) -> None:
+    fact = good(tmp_path, "friend: [ada, cara]").facts["r-ada-friend-cara"]
+    assert {"Who is Ada's friend?", "Who is Ada's mate?", "Who is Cara Hale to Ada?"} <= set(fact.ask["en"])
+    assert {"艾达的朋友是谁？", "卡拉·海是艾达的什么人？"} <= set(fact.ask["zh"])
+
+
+def test_a_pair_that_is_listed_again_is_not_asked_again(tmp_path: Path) -> None:
+    for pair, turned in (
+        ("friend: [ada, cara]", "friend: [cara, ada]"),
+        ("keeper: ada, pet: bea", "pet: bea, keeper: ada"),
+    ):
+        once = good(tmp_path, pair)
+        twice = good(tmp_path, f"{pair}\n{pair}")
+        assert (twice.facts, twice.questions) == (once.facts, once.questions)
+        assert good(tmp_path, f"{pair}\n{turned}").questions == once.questions
 
 
 def test_the_character_speaks_of_itself_and_is_spoken_to(tmp_path: Path) -> None:
-    canon = good(tmp_path, "keeper: lumen, pet: ada")
-    keeper, pet = (canon.facts[f"r-{name}"] for name in ("lumen-keeper-ada", "ada-pet-lumen"))
-    assert keeper.voice == {"zh": "我是艾达的主人。", "en": "I'm Ada's keeper."}
-    assert pet.voice == {"zh": "艾达是我的宠物。", "en": "Ada is my pet."}
-    assert keeper.text["en"] == "Lumen is Ada Hale's keeper."  # the canon states it, whoever speaks
-    assert (keeper.about, keeper.answer) == (("ada", "lumen"), ("主人|keeper",))  # who says "I" names nobody
-    assert (pet.about, pet.answer) == (("ada", "lumen"), ("ada", "宠物|pet"))
-    assert set(keeper.ask["en"]) == {
+    canon = good(tmp_path, "keeper: lumen, pet: ada\npet: lumen, keeper: bea")
+    assert list(canon.facts) == ["r-lumen-keeper-ada", "r-lumen-pet-bea"]
+    fact = canon.facts["r-lumen-keeper-ada"]
+    assert fact.voice == {"zh": "我是艾达的主人，艾达是我的宠物。", "en": "I'm Ada's keeper; Ada is my pet."}
+    assert fact.text == {  # the canon states it, whoever speaks
+        "zh": "小灯是艾达·海的主人，艾达·海是小灯的宠物。",
+        "en": "Lumen is Ada Hale's keeper; Ada Hale is Lumen's pet.",
+    }
+    assert (fact.about, fact.answer) == (("ada", "lumen"), ("ada", "主人|宠物|keeper|pet"))  # who says "I" names nobody
+    assert set(fact.ask["en"]) == {
         "Who is Ada's keeper?",
         "What is the name of Ada's keeper?",
         "Who are you to Ada?",
         "What are you to Ada?",
         "How are you related to Ada?",
         "How are Ada and you connected?",
-    }
-    assert set(pet.ask["en"]) == {
         "Who is your pet?",
         "What is the name of your pet?",
         "Who is Ada to you?",
@@ -111,70 +150,157 @@ def test_the_character_speaks_of_itself_and_is_spoken_to(tmp_path: Path) -> None
         "How is Ada related to you?",
         "How are you and Ada connected?",
     }
-    assert {"谁是艾达的主人？", "你是艾达的什么人？", "艾达和你之间是什么关系？"} <= set(keeper.ask["zh"])
-    assert {"你的宠物是谁？", "艾达是你的什么人？", "你和艾达之间是什么关系？"} <= set(pet.ask["zh"])
+    assert {"谁是艾达的主人？", "你是艾达的什么人？", "艾达和你之间是什么关系？"} <= set(fact.ask["zh"])
+    assert {"你的宠物是谁？", "艾达是你的什么人？", "你和艾达之间是什么关系？"} <= set(fact.ask["zh"])
+
+
+def test_the_character_may_come_second(tmp_path: Path) -> None:
+    fact = good(tmp_path, "pet: ada, keeper: lumen").facts["r-ada-pet-lumen"]
+    assert fact.voice == {"zh": "艾达是我的宠物，我是艾达的主人。", "en": "Ada is my pet; I'm Ada's keeper."}
+    assert fact.text["en"] == "Ada Hale is Lumen's pet; Lumen is Ada Hale's keeper."
+    assert (fact.about, fact.answer) == (("ada", "lumen"), ("ada", "宠物|主人|pet|keeper"))
+
+
+SIX = ("ada", "bea", "cara", "tom_fox", "tom_wick", "otto")
+SIX_NAMES = {
+    "zh": "艾达 贝娅 卡拉·海 汤姆·福 汤姆·维 奥托".split(),
+    "en": "Ada|Bea|Cara Hale|Tom Fox|Tom Wick|Otto I".split("|"),
+}
+# The forms of the keeper's side, and in the same order those of the pet's.
+OWN = {
+    "zh": "你是{}的主人吗？|你是不是{}的主人？|{}的主人是你，对吧？|{}是你的宠物吗？|{}是不是你的宠物？|你的宠物是{}，对吧？",
+    "en": "Are you {}'s keeper?|You are {}'s keeper, right?|Aren't you {}'s keeper?"
+    "|Is {} your pet?|{} is your pet, right?|Isn't {} your pet?",
+}
+
+
+def own_forms(questions: list[Question], language: str) -> dict[str, list[int]]:
+    """Return, by the fact that is named, the numbers of the forms in which it is rightly asked for."""
+    forms = OWN[language].split("|")
+    allowed = {form.format(name): number for number, form in enumerate(forms) for name in SIX_NAMES[language]}
+    found: dict[str, list[int]] = {}
+    for q in questions:
+        if (q.language, q.kind) == (language, "relation"):
+            found.setdefault(",".join(q.facts), []).append(allowed[q.text])
+    return found
 
 
 def test_questions_and_answers_keep_the_first_person(tmp_path: Path) -> None:
-    pairs = (f"keeper: lumen, pet: {name}" for name in ("ada", "bea", "cara", "tom_fox", "tom_wick", "otto"))
-    names = {
-        "zh": "艾达 贝娅 卡拉·海 汤姆·福 汤姆·维 奥托".split(),
-        "en": "Ada|Bea|Cara Hale|Tom Fox|Tom Wick|Otto I".split("|"),
-    }
-    own = {
-        "zh": "你是{}的主人吗？|你是不是{}的主人？|{}的主人是你，对吧？|{}是你的宠物吗？|{}是不是你的宠物？|你的宠物是{}，对吧？",
-        "en": "Are you {}'s keeper?|You are {}'s keeper, right?|Aren't you {}'s keeper?"
-        "|Is {} your pet?|{} is your pet, right?|Isn't {} your pet?",
-    }
-    told = {"zh": ("我是{}的主人。", "{}是我的宠物。"), "en": ("I'm {}'s keeper.", "{} is my pet.")}
-    questions = good(tmp_path, "\n".join(pairs)).questions
-    for language, forms in own.items():
-        asked = [q for q in questions if q.language == language and q.kind == "relation"]
-        allowed = {form.format(name): form for form in forms.split("|") for name in names[language]}
-        assert len(asked) == 12
-        assert len({allowed[q.text] for q in asked}) >= 5  # all the forms that there are, or nearly
-        answers = [form.format(name) for name in names[language] for form in told[language]]
-        for question in questions:
-            assert question.language != language or question.answer.endswith(tuple(answers))
-        wrong = [q.text for q in questions if q.language == language and q.kind == "false_premise"]
+    canon = good(tmp_path, "\n".join(f"keeper: lumen, pet: {name}" for name in SIX))
+    told = {"zh": "我是{0}的主人，{0}是我的宠物。", "en": "I'm {0}'s keeper; {0} is my pet."}
+    for language in OWN:
+        forms = own_forms(canon.questions, language)
+        assert list(forms) == [f"r-lumen-keeper-{name}".replace("_", "-") for name in SIX]
+        assert all((keeper < 3, pet < 3) == (True, False) for keeper, pet in forms.values())  # one for each side
+        answers = dict(zip(forms, map(told[language].format, SIX_NAMES[language]), strict=True))
+        for question in canon.questions:
+            assert question.language != language or question.answer.endswith(answers[question.facts[0]])
+        wrong = [q.text for q in canon.questions if q.language == language and q.kind == "false_premise"]
         assert wrong and all(re.search("你" if language == "zh" else r"(?i)\byour?\b", text) for text in wrong)
         assert not [text for text in wrong if re.search(r"(?i)\byou is\b|^Is(n't)? you\b|小灯|Lumen", text)]
 
 
+@pytest.mark.parametrize("language", OWN)
+def test_the_two_sides_of_a_pair_are_asked_each_in_its_own_way(tmp_path: Path, language: str) -> None:
+    canon = good(tmp_path, "\n".join(f"keeper: lumen, pet: {name}" for name in SIX))
+    forms = own_forms(canon.questions, language)
+    assert any(keeper != pet - 3 for keeper, pet in forms.values())
+    assert len({form for both in forms.values() for form in both}) >= 4  # most of the forms that there are
+
+
+@pytest.mark.parametrize("name", ["the Fog", "old Fog", "fog"])
+def test_a_name_with_a_small_first_letter_keeps_it_inside_a_sentence(tmp_path: Path, name: str) -> None:
+    fog = f"entities:\n  fog: {{type: person, names: {{zh: 雾, en: {name}}}}}\n"
+    canon, problems = read(tmp_path, "keeper: ada, pet: fog\npet: fog, keeper: bea", roles=fog + ROLES)
+    capital = name[0].upper() + name[1:]
+    assert problems == []
+    assert [(fact.text["en"], fact.voice["en"]) for fact in canon.facts.values()] == [
+        (f"Ada Hale is {name}'s keeper; {name} is Ada Hale's pet.", f"Ada is {name}'s keeper; {name} is Ada's pet."),
+        (
+            f"{capital} is Bea Hale's pet; Bea Hale is {name}'s keeper.",
+            f"{capital} is Bea's pet; Bea is {name}'s keeper.",
+        ),
+    ]
+
+
 def test_a_pair_may_have_words_of_its_own(tmp_path: Path) -> None:
+    canon = good(
+        tmp_path, "mother: ada, daughter: bea, zh: [后妈, 继女]\nkeeper: ada, pet: lumen, en: [master, servant]"
+    )
+    mother, keeper = (canon.facts[f"r-ada-{name}"] for name in ("mother-bea", "keeper-lumen"))
+    assert mother.text == {
+        "zh": "艾达·海是贝娅·海的后妈，贝娅·海是艾达·海的继女。",
+        "en": "Ada Hale is Bea Hale's mother; Bea Hale is Ada Hale's daughter.",
+    }
+    assert mother.answer == ("ada", "bea", "后妈|继女|mother|mum|daughter")
+    assert keeper.voice == {"zh": "艾达是我的主人，我是艾达的宠物。", "en": "Ada is my master; I'm Ada's servant."}
+    assert {"谁是贝娅的后妈？", "谁是艾达的继女？"} <= set(mother.ask["zh"])
+    assert {"Who is your master?", "Who is Ada's servant?"} <= set(keeper.ask["en"])
+    for fact, language, usual in ((mother, "zh", "妈妈|母亲|女儿"), (keeper, "en", "keeper|pet")):
+        said = [fact.text[language], fact.voice[language], *fact.ask[language]]
+        right = [q for q in canon.questions if (q.facts, q.language, q.kind) == ((fact.id,), language, "relation")]
+        said += [text for question in right for text in (question.text, question.answer)]
+        assert len(right) == 2 and not [text for text in said if re.search(usual, text)]
+
+
+def test_a_symmetric_pair_may_have_words_of_its_own(tmp_path: Path) -> None:
     canon = good(tmp_path, "sister: [ada, bea], zh: [姐姐, 妹妹]\nsister: [ada, lumen], zh: [大姐, 小弟]")
     texts = {fact.id: (fact.text["zh"], fact.text["en"]) for fact in canon.facts.values()}
-    assert texts["r-ada-sister-bea"] == ("艾达·海是贝娅·海的姐姐。", "Ada Hale is Bea Hale's sister.")
-    assert texts["r-bea-sister-ada"] == ("贝娅·海是艾达·海的妹妹。", "Bea Hale is Ada Hale's sister.")
-    assert canon.facts["r-lumen-sister-ada"].voice["zh"] == "我是艾达的小弟。"
-    assert canon.facts["r-bea-sister-ada"].answer == ("bea", "妹妹|sister")
+    assert texts == {
+        "r-ada-sister-bea": ("艾达·海是贝娅·海的姐姐，贝娅·海是艾达·海的妹妹。", "Ada Hale is Bea Hale's sister."),
+        "r-ada-sister-lumen": ("艾达·海是小灯的大姐，小灯是艾达·海的小弟。", "Ada Hale is Lumen's sister."),
+    }
+    assert canon.facts["r-ada-sister-lumen"].voice == {
+        "zh": "艾达是我的大姐，我是艾达的小弟。",
+        "en": "Ada is my sister.",
+    }
     asked = [text for fact in canon.facts.values() for text in (*fact.ask["zh"], *fact.text.values())]
     asked += [question.answer for question in canon.questions if question.kind == "relation"]
     assert not any("姐妹" in text for text in asked)
+    right = claims(canon.questions, "zh", "relation")
+    assert [[word in text for word in ("姐姐", "妹妹", "大姐", "小弟")].count(True) for text in right] == [1] * 4
+    assert all(any(word in text for text in right) for word in ("姐姐", "妹妹", "大姐", "小弟"))
+
+
+def test_the_second_word_of_a_symmetric_pair_is_known_too(tmp_path: Path) -> None:
+    canon = good(tmp_path, "sister: [ada, bea], zh: [姐姐, 妹妹]\nsister: [ada, lumen], zh: [大姐, 小弟]")
+    bea, lumen = (canon.facts[f"r-ada-sister-{name}"] for name in ("bea", "lumen"))
+    assert (bea.answer, lumen.answer) == (("ada", "bea", "姐姐|妹妹|sister"), ("ada", "大姐|小弟|sister"))
+    assert "谁是艾达的妹妹？" in bea.ask["zh"] and "你是艾达的什么人？" in lumen.ask["zh"]
 
 
 def test_a_first_name_stands_for_whom_alone_it_names(tmp_path: Path) -> None:
-    canon = good(tmp_path, "friend: [ada, tom_fox]\nfriend: [cara, tom_wick]\nfriend: [bea, otto]")
+    canon = good(tmp_path, "keeper: ada, pet: tom_fox\nkeeper: cara, pet: tom_wick\nkeeper: bea, pet: otto")
     asked = {
-        who: canon.facts[f"r-{who}"].ask for who in ("tom-fox-friend-ada", "tom-wick-friend-cara", "otto-friend-bea")
+        who: canon.facts[f"r-{who}"].ask for who in ("ada-keeper-tom-fox", "cara-keeper-tom-wick", "bea-keeper-otto")
     }
-    assert "Who is Tom Fox to Ada?" in asked["tom-fox-friend-ada"]["en"]  # there are two Toms
-    assert "汤姆·福是艾达的什么人？" in asked["tom-fox-friend-ada"]["zh"]
-    assert "Who is Tom Wick to Cara Hale?" in asked["tom-wick-friend-cara"]["en"]  # nobody is called just Cara
-    assert "汤姆·维是卡拉·海的什么人？" in asked["tom-wick-friend-cara"]["zh"]
-    assert "Who is Otto I to Bea?" in asked["otto-friend-bea"]["en"]
-    assert "奥托是贝娅的什么人？" in asked["otto-friend-bea"]["zh"]
+    assert "Who is Tom Fox to Ada?" in asked["ada-keeper-tom-fox"]["en"]  # there are two Toms
+    assert "汤姆·福是艾达的什么人？" in asked["ada-keeper-tom-fox"]["zh"]
+    assert "Who is Tom Wick to Cara Hale?" in asked["cara-keeper-tom-wick"]["en"]  # nobody is called just Cara
+    assert "汤姆·维是卡拉·海的什么人？" in asked["cara-keeper-tom-wick"]["zh"]
+    assert "Who is Otto I to Bea?" in asked["bea-keeper-otto"]["en"]
+    assert "奥托是贝娅的什么人？" in asked["bea-keeper-otto"]["zh"]
+    voices = {fact.id: fact.voice for fact in canon.facts.values()}
+    assert voices["r-ada-keeper-tom-fox"]["en"] == "Ada is Tom Fox's keeper; Tom Fox is Ada's pet."
+    assert voices["r-cara-keeper-tom-wick"]["zh"] == "卡拉·海是汤姆·维的主人，汤姆·维是卡拉·海的宠物。"
 
 
 def test_a_name_that_ends_like_a_pronoun_stays_a_name(tmp_path: Path) -> None:
-    canon = good(tmp_path, "friend: [otto, lumen]")
-    assert canon.facts["r-otto-friend-lumen"].voice["en"] == "Otto I is my friend."
-    assert canon.facts["r-lumen-friend-otto"].voice["en"] == "I'm Otto I's friend."
+    canon = good(
+        tmp_path, "friend: [otto, lumen]\nsister: [lumen, otto]\nkeeper: otto, pet: lumen\npet: bea, keeper: otto"
+    )
+    assert [fact.voice["en"] for fact in canon.facts.values()] == [
+        "Otto I is my friend.",
+        "I'm Otto I's sister.",
+        "Otto I is my keeper; I'm Otto I's pet.",
+        "Bea is Otto I's pet; Otto I is Bea's keeper.",
+    ]
 
 
 def test_every_telling_holds_what_a_right_answer_needs(tmp_path: Path) -> None:
     pairs = "mother: ada, daughter: lumen\nsister: [bea, cara], zh: [姐姐, 妹妹]\nfriend: [tom_fox, tom_wick]"
     canon = good(tmp_path, pairs)
+    assert len(canon.facts) == 3
     for fact in canon.facts.values():
         for text in (*fact.text.values(), *fact.voice.values()):
             assert canon.missing(fact, text) == []
@@ -192,9 +318,10 @@ def test_a_hand_written_fact_is_not_overwritten(tmp_path: Path) -> None:
 # --- story times -----------------------------------------------------------------------------------
 
 
-def test_both_facts_of_a_pair_have_its_story_times(tmp_path: Path) -> None:
-    canon = good(tmp_path, 'friend: [ada, lumen], source: "1", known_from: 1-1, true_from: 1-2, true_until: book 2')
-    for fact in canon.facts.values():
+def test_the_fact_of_a_pair_has_its_story_times(tmp_path: Path) -> None:
+    for pair in ("friend: [ada, lumen]", "mother: ada, daughter: lumen"):
+        canon = good(tmp_path, f'{pair}, source: "1", known_from: 1-1, true_from: 1-2, true_until: book 2')
+        (fact,) = canon.facts.values()
         points = (fact.source, fact.known_from, fact.true_from, fact.true_until)
         assert points == (Point(1, 3), Point(1, 1), Point(1, 2), Point(2, 3))
 
@@ -214,15 +341,31 @@ def test_both_facts_of_a_pair_have_its_story_times(tmp_path: Path) -> None:
 def test_what_is_over_is_asked_for_while_it_held(tmp_path: Path, times: str, at: str) -> None:
     canon = good(tmp_path, f"mother: ada, daughter: lumen, {times}")
     assert {question.at for question in canon.questions} == {at}
+    right = [question.text for question in canon.questions if question.kind == "relation"]
+    sides = ("mother|mum", "daughter", "妈妈|母亲", "女儿")
+    assert [len([text for text in right if re.search(side, text)]) for side in sides] == [1, 1, 1, 1]
     assert all(canon.facts[q.facts[0]].holds_at(canon.point(at) if at else None) for q in canon.questions)
 
 
 def test_nobody_is_asked_for_what_was_over_before_it_was_known(tmp_path: Path) -> None:
     canon = good(tmp_path, "mother: ada, daughter: lumen, known_from: 2-2, true_until: 2-2")
-    assert (len(canon.facts), canon.questions) == (2, [])
+    assert (list(canon.facts), canon.questions) == (["r-ada-mother-lumen"], [])
 
 
 # --- right and mistaken questions ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pair", ["mother: ada, daughter: bea", "friend: [ada, bea]"])
+def test_both_sides_are_asked_rightly_and_wrongly_and_name_the_one_fact(tmp_path: Path, pair: str) -> None:
+    canon = good(tmp_path, f"{pair}\nmother: cara, daughter: otto")
+    (fact, _) = canon.facts.values()
+    own = [question for question in canon.questions if question.facts == (fact.id,)]
+    assert len(own) == len(canon.questions) // 2
+    for language in ("zh", "en"):
+        for kind in ("relation", "false_premise"):
+            asked = [q for q in own if (q.language, q.kind) == (language, kind)]
+            assert len({q.text for q in asked}) == len(asked) == 2
+            assert all(q.answer.endswith(fact.voice[language]) and q.answer != fact.voice[language] for q in asked)
 
 
 def claims(questions: list[Question], language: str, kind: str) -> set[str]:
@@ -376,6 +519,44 @@ def claim(question: Question, names: dict[str, str]) -> tuple[str, str, str]:
     return names.get(a, "p9"), match["role"], names.get(b, "p9")  # p9 is spoken to
 
 
+def told_ties(text: str, language: str, names: dict[str, str]) -> list[tuple[str, str, str]]:
+    """Return who is what of whom in the telling of a fact; p9 speaks."""
+    some = "|".join(names)
+    forms = {
+        "en": (
+            rf"(?:I'm|(?P<a>{some}) is) (?P<b>my|(?:{some})'s) (?P<role>[a-z -]+)",
+            rf"(?P<b>(?:{some})'s) (?P<role>[a-z -]+) is (?P<a>{some})",
+        ),
+        "zh": (
+            rf"(?P<a>我|{some})是(?P<b>我|{some})的(?P<role>\w+)",
+            rf"(?P<b>{some})的(?P<role>\w+?)就是(?P<a>{some})",
+        ),
+    }
+    end, link = {"en": (".", "; "), "zh": ("。", "，")}[language]
+    assert text.endswith(end)
+    ties = []
+    for part in text.removesuffix(end).split(link):
+        match = next(m for form in forms[language] if (m := re.fullmatch(form, part)))
+        a, b = ((match[who] or "").removesuffix("'s") for who in "ab")
+        ties.append((names.get(a, "p9"), match["role"], names.get(b, "p9")))
+    return ties
+
+
+def asked_ties(
+    texts: Sequence[str], language: str, names: dict[str, str]
+) -> tuple[set[tuple[str, str]], list[set[str]]]:
+    """Return who is asked for, as role and of whom, and whom each other question names; p9 is spoken to."""
+    some = "|".join(names)
+    forms = {
+        "en": rf"(?:Who is|What is the name of) (?P<b>your|(?:{some})'s) (?P<role>[a-z -]+)\?",
+        "zh": rf"(?:谁是)?(?P<b>你|{some})的(?P<role>\w+?)(?:是谁|叫什么名字)?？",
+    }
+    matches = {text: re.fullmatch(forms[language], text) for text in texts}
+    wanted = {(m["role"], names.get(m["b"].removesuffix("'s"), "p9")) for m in matches.values() if m}
+    rest = [re.findall(rf"你|\byou\b|{some}", text) for text, m in matches.items() if not m]
+    return wanted, [{names.get(name, "p9") for name in found} for found in rest]
+
+
 def test_no_true_tie_is_denied_and_no_false_one_affirmed() -> None:
     asked = {"other person": 0, "other tie": 0, "you": 0}
     roles: set[str] = set()
@@ -391,8 +572,8 @@ def test_no_true_tie_is_denied_and_no_false_one_affirmed() -> None:
         relations = list(village.told(rng))
         speller = Speller(WORDS, entities, ["zh", "en"], "p9", NameIndex(entities.values()))
         facts, questions = speller.spell(relations)
-        listed = {(one.first, one.second) for pair in relations for one in (pair, pair.turned())}
-        roles |= {fact.relation for fact in facts}
+        views = [one for pair in relations for one in (pair, pair.turned())]
+        listed = {(one.first, one.second) for one in views}
         true = {
             (f"p{a}", word, f"p{b}")
             for a in range(len(village.male))
@@ -400,13 +581,48 @@ def test_no_true_tie_is_denied_and_no_false_one_affirmed() -> None:
             if a != b and (role := village.role(a, b))
             for word in (*WORDS[role]["zh"], *WORDS[role]["en"])
         }
-        for one in (one for pair in relations for one in (pair, pair.turned())):
-            own = one.words["zh"][:1] if one.words else WORDS[one.role]["zh"]
-            true |= {(one.first, word, one.second) for word in (*own, *WORDS[one.role]["en"])}
+        words = {
+            (one.role, one.first, one.second): {
+                "zh": list(one.words["zh"][:1] if one.words else WORDS[one.role]["zh"]),
+                "en": WORDS[one.role]["en"],
+            }
+            for one in views
+        }
+        true |= {(a, word, b) for (_, a, b), own in words.items() for word in (*own["zh"], *own["en"])}
         by_id = {fact.id: fact for fact in facts}
+        assert len(by_id) == len(facts)
+        assert by_id.keys() == {f"r-{pair.first}-{pair.role}-{pair.second}".replace("_", "-") for pair in relations}
+        for pair in relations:
+            fact = by_id[f"r-{pair.first}-{pair.role}-{pair.second}".replace("_", "-")]
+            sides = [(one.role, one.first, one.second) for one in (pair, pair.turned())]
+            # A tie that both call by one word is told once.
+            told = {
+                language: sides[: 1 if words[sides[0]][language][0] == words[sides[1]][language][0] else 2]
+                for language in ("zh", "en")
+            }
+            roles |= {role for role, _, _ in sides}
+            assert set(fact.about) == {pair.first, pair.second} and fact.relation == pair.role
+            assert fact.answer[:-1] == tuple(who for who in (pair.first, pair.second) if who != "p9")
+            assert set(fact.answer[-1].split("|")) == {w for s in sides for o in words[s].values() for w in o}
+            for language in ("zh", "en"):
+                ties = [(a, words[role, a, b][language][0], b) for role, a, b in told[language]]
+                assert told_ties(fact.text[language], language, names) == ties
+                assert told_ties(fact.voice[language], language, names) == ties
+                assert not re.search(r"我|\bI\b|\bmy\b", fact.text[language])
+                assert people["p9"][language] not in fact.voice[language] + "".join(fact.ask[language])
+                wanted, named = asked_ties(fact.ask[language], language, names)
+                right = [{(word, b) for word in words[role, a, b][language]} for role, a, b in sides]
+                assert set().union(*right[: len(told)]) <= wanted <= set().union(*right), fact
+                assert named and all(both == {pair.first, pair.second} for both in named)
+        assert len([q for q in questions if q.kind == "relation"]) == 2 * len(words)  # each side, in both languages
         for question in questions:
             a, word, b = claim(question, names)
             right = question.kind == "relation"
+            (fact,) = (by_id[ident] for ident in question.facts)
+            assert b in fact.about and (a in fact.about or not right)
+            assert not right or word in {
+                w for (_, x, y), own in words.items() if (x, y) == (a, b) for w in own[question.language]
+            }
             assert a != b and ((a, word, b) in true) == right, question
             assert question.answer.startswith(
                 ("Yes", "That's", "对", "是的", "没错") if right else ("No", "不", "没有")
@@ -454,7 +670,7 @@ TIMES = "(allowed: 1-1 to 2-3, as part-chapter, or a part)"
 def test_a_wrong_pair_is_told_with_file_and_line_and_left_out(tmp_path: Path, pair: str, expected: list[str]) -> None:
     canon, problems = read(tmp_path, f"keeper: lumen, pet: ada\n{pair}\npet: bea, keeper: cara")
     assert list(dict.fromkeys(problems)) == [f"ties.yaml:10: relations.1: {what}" for what in expected]
-    assert len(canon.facts) == 4
+    assert list(canon.facts) == ["r-lumen-keeper-ada", "r-bea-pet-cara"]
 
 
 def test_a_role_needs_a_word_in_every_language(tmp_path: Path) -> None:
@@ -466,14 +682,18 @@ def test_a_role_needs_a_word_in_every_language(tmp_path: Path) -> None:
         roles = ROLES.replace(old, new)
         canon, problems = read(tmp_path, "mother: ada, daughter: bea\nfriend: [cara, lumen]", roles=roles)
         assert problems == [f"ties.yaml:{line}: roles.{lacking}"]
-        assert len(canon.facts) == 4  # so that what names them is not told too
+        assert list(canon.facts) == [
+            "r-ada-mother-bea",
+            "r-cara-friend-lumen",
+        ]  # so that what names them is not told too
 
 
 def test_an_entity_without_a_name_is_told_once(tmp_path: Path) -> None:
     nameless = "entities:\n  x: {type: person, names: {zh: 某}}\n"
-    canon, problems = read(tmp_path, "friend: [ada, x]", roles=nameless + ROLES)
+    canon, problems = read(tmp_path, "friend: [ada, x]\nkeeper: x, pet: ada", roles=nameless + ROLES)
     assert problems == ["ties.yaml:2: entities.x: has no name in en"]
-    assert "r-x-friend-ada" in canon.facts
+    assert list(canon.facts) == ["r-ada-friend-x", "r-x-keeper-ada"]
+    assert canon.facts["r-x-keeper-ada"].text["zh"] == "某是艾达·海的主人，艾达·海是某的宠物。"
 
 
 def test_a_canon_may_hold_words_of_more_languages_than_the_character_speaks(tmp_path: Path) -> None:

@@ -236,6 +236,79 @@ def test_at_a_story_time_the_character_knows_only_what_it_knew_then(talk, at, kn
     assert ("fog" in {fact.id for fact in session.turns[0].facts}) is known
 
 
+LATER = {
+    "canon/later.yaml": """
+timeline: {chapters: [3, 3]}
+entities:
+  storm: {type: thing, names: {zh: 大风暴, en: the Great Storm}}
+facts:
+  - id: storm
+    about: [lumen, storm]
+    known_from: 2-1
+    text: {zh: 大风暴打碎了灯。, en: The Great Storm broke the lamp.}
+    ask: {zh: [大风暴打碎了什么？], en: [What did the Great Storm break?]}
+  - id: oil
+    about: [lumen]
+    true_until: 2-2
+    text: {zh: 灯烧鲸油。, en: The lamp burns whale oil.}
+    ask: {zh: [灯烧什么？], en: [What does the lamp burn?]}
+  - id: power
+    about: [lumen]
+    true_from: 2-2
+    text: {zh: 灯用电。, en: The lamp runs on power.}
+    ask: {zh: [灯烧什么？], en: [What does the lamp burn?]}
+"""
+}
+NOT_YET = {
+    "zh": ("大风暴打碎了什么？", "灯烧什么？", "这个我不知道。"),
+    "en": ("What did the Great Storm break?", "What does the lamp burn?", "I don't know that."),
+}
+
+
+@LANGUAGES
+@pytest.mark.parametrize("at", [Point(1, 1), Point(1, 3)])
+def test_what_the_character_learns_only_later_it_does_not_know_yet(talk, language, at):
+    question, _, unknown = NOT_YET[language]
+    session = talk(files=LATER, settings=Settings(at=at))
+    assert list(session.reply(question)) == [unknown]
+    turn = session.turns[0]
+    assert (turn.later.id, turn.answer, turn.facts, turn.composed, turn.prompt) == ("storm", unknown, (), True, None)
+    assert session.model.prompts == []
+
+
+@LANGUAGES
+@pytest.mark.parametrize("at", [None, Point(2, 1)])
+def test_once_it_is_learned_the_character_tells_it(talk, language, at):
+    session = talk(GOOD[language][0], files=LATER, config={"guard": ["length"]}, settings=Settings(at=at))
+    assert list(session.reply(NOT_YET[language][0])) == GOOD[language][1]
+    assert (session.turns[0].later, session.turns[0].facts[0].id) == (None, "storm")
+
+
+@LANGUAGES
+@pytest.mark.parametrize(("at", "fact"), [(Point(1, 1), "oil"), (Point(2, 1), "oil"), (Point(2, 2), "power")])
+def test_what_is_known_now_is_told_though_it_will_change(talk, language, at, fact):
+    session = talk(GOOD[language][0], files=LATER, config={"guard": ["length"]}, settings=Settings(at=at))
+    assert list(session.reply(NOT_YET[language][1])) == GOOD[language][1]
+    assert (session.turns[0].later, session.turns[0].facts[0].id) == (None, fact)
+
+
+@LANGUAGES
+def test_without_a_guard_the_model_answers_what_lies_in_the_future(talk, language):
+    session = talk(["x"], files=LATER, guard=False, settings=Settings(at=Point(1, 1)))
+    assert session.ask(NOT_YET[language][0]) == "x"
+    assert (session.turns[0].later.id, session.turns[0].composed) == ("storm", False)
+
+
+@LANGUAGES
+def test_a_question_far_from_the_later_fact_is_put_to_the_model(talk, language):
+    question = {"zh": "大风暴可怕吗，你说呢？", "en": "Was it frightening on the rocks, with the Great Storm?"}[
+        language
+    ]
+    session = talk(GOOD[language][0], files=LATER, config={"guard": ["length"]}, settings=Settings(at=Point(1, 1)))
+    assert session.ask(question) and session.turns[0].later is None
+    assert len(session.model.prompts) == 1
+
+
 @pytest.mark.parametrize(("options", "config"), [({"memory": False}, {}), ({}, {"facts": 0})])
 def test_without_a_memory_there_are_no_facts(talk, options, config):
     session = talk(["九十九级。"], config=config, **options)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from camelbell_core import hookimpl
 from camelbell_core.records import Message, Point, Recall
@@ -18,13 +18,29 @@ if TYPE_CHECKING:
     from camelbell_plugins.memory_canon.retriever import Retriever
     from camelbell_plugins.memory_canon.words import Words
 
-_FORMAT = 1  # raised when the index file changes
+_FORMAT = 2  # raised when the index file changes
 _LONGEST = 4000  # characters of a question that are looked at, its end: SQLite bounds the terms of a query
 _SELF = 0.85  # a wording this near to a question, that holds all its words, is the question itself
 _SAME = 0.8  # a question this near to a known wording, with the same names, gets that wording's own answer
 _NOW = 0.1  # added to the score of a fact that will end, at a story time
 _NEAR = 64  # facts that the retriever adds to those of the index
-_BARE = (11.0, -6.0)  # slope and offset from index score to probability, where no retriever was trained
+# Where no retriever was trained: the weights of ``Evidence``, and slope and offset from score to probability.
+_BARE = ((0.6, 0.0, 0.4, -0.2), 11.0, -6.0)
+
+
+class Evidence(NamedTuple):
+    """What speaks for a fact: the share of the nearest wording, the retriever's cosine, how much of the question all its
+    wordings together cover, and against it the share of the question's names that it does not name.
+    """
+
+    shared: float
+    likeness: float
+    covered: float
+    lacking: float
+
+    def score(self, weights: Sequence[float]) -> float:
+        """Return the weighted sum."""
+        return sum(weight * value for weight, value in zip(weights, self, strict=True))
 
 
 @dataclass(kw_only=True)
@@ -41,15 +57,15 @@ class CanonMemory(Memory):
     candidates: int = 240
     name_weight: float = 1.3
 
-    def prepare(self, character: Character) -> None:
-        """Open the index of the canon's wordings, and write it the first time."""
+    def prepare(self, character: Character, learned: bool = True) -> None:
+        """Open the index of the canon's wordings, and write it the first time; ``learned`` with the retriever."""
         from camelbell_plugins.memory_canon.retriever import FILE, read_retriever
         from camelbell_plugins.memory_canon.words import Words
 
         self._canon = character.canon
         self._words = Words(character.canon, character.config.entity)
         self._file = character.root / "memory" / FILE
-        self._retriever = read_retriever(self._file) if self._file.is_file() else None
+        self._retriever = read_retriever(self._file) if learned and self._file.is_file() else None
         self._ids = list(self._canon.facts)
         self._place = {fact: place for place, fact in enumerate(self._ids)}
         self._index, self._vectors = self._open(character)
@@ -61,24 +77,22 @@ class CanonMemory(Memory):
 
         ``unseen`` answers as if this very question had never been seen: for training and for measuring.
         """
-        best, likeness = self._evidence(question[-_LONGEST:], history, unseen, learned=not unseen)
-        mix = self._retriever.mix if self._retriever else 0.0
-        scores = {fact: (best[fact].score if fact in best else 0.0) + mix * like for fact, like in likeness.items()}
+        best, evidence = self._evidence(question[-_LONGEST:], history, unseen, learned=not unseen)
+        weights = self._retriever.weights if self._retriever else _BARE[0]
         words = self._words.of(question[-_LONGEST:])
         facts = self._canon.facts
+        scores = {fact: found.score(weights) for fact, found in evidence.items() if facts[fact].holds_at(at)}
         if at is not None:  # what holds only now is told before what held ever since
             scores = {fact: score + _NOW * (facts[fact].true_until is not None) for fact, score in scores.items()}
-        ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
-        held = [(fact, score) for fact, score in ranked if facts[fact].holds_at(at)][:count]
+        ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))[:count]
         return [
             Recall(facts[fact], self._probability(score), self._answer(best.get(fact), words, question))
-            for fact, score in held
+            for fact, score in ranked
         ]
 
-    def evidence(self, question: str, unseen: bool = False) -> dict[str, tuple[float, float]]:
-        """Return for each fact that comes to mind what the index and what the retriever say of it."""
-        best, likeness = self._evidence(question[-_LONGEST:], (), unseen, learned=True)
-        return {fact: (best[fact].score if fact in best else 0.0, like) for fact, like in likeness.items()}
+    def evidence(self, question: str, unseen: bool = False) -> dict[str, Evidence]:
+        """Return for each fact that comes to mind what speaks for it."""
+        return self._evidence(question[-_LONGEST:], (), unseen, learned=True)[1]
 
     def use(self, retriever: Retriever) -> None:
         """Take another retriever in the place of the bundle's."""
@@ -87,33 +101,49 @@ class CanonMemory(Memory):
 
     def _evidence(
         self, question: str, history: Sequence[Message], unseen: bool, learned: bool
-    ) -> tuple[dict[str, Match], dict[str, float]]:
-        """Return the best wording of each fact, and for all facts in question the retriever's cosine."""
-        words = self._words.of(question)
+    ) -> tuple[dict[str, Match], dict[str, Evidence]]:
+        """Return the best wording of each fact that comes to mind, and what speaks for each."""
+        words, named = self._words.of(question), self._words.named(question)
         if history and not self._words.names(words):
             said = "\n".join(message.content for message in history[-2:])
             words |= self._words.names(self._words.of(said))
         best: dict[str, Match] = {}
+        covered: dict[str, dict[str, float]] = {}
         for match in self._index.search(words, self.candidates):
             if unseen and match.wording.words >= words and match.score > _SELF:
                 continue
-            known = best.get(match.wording.fact)
-            if known is None or match.score > known.score:
-                best[match.wording.fact] = match
-        if not (learned and self._retriever and len(self._vectors)):
-            return best, dict.fromkeys(best, 0.0)
+            fact = match.wording.fact
+            covered.setdefault(fact, {}).update(match.shares)
+            if fact not in best or match.score > best[fact].score:
+                best[fact] = match
+        likeness = self._likeness(question, words, best) if learned else dict.fromkeys(best, 0.0)
+        told = self._index.names(likeness) if named else {}
+        return best, {
+            fact: Evidence(
+                best[fact].score if fact in best else 0.0,
+                like,
+                sum(covered.get(fact, {}).values()),
+                sum(not owners & told.get(fact, frozenset()) for owners in named) / len(named) if named else 0.0,
+            )
+            for fact, like in likeness.items()
+        }
+
+    def _likeness(self, question: str, words: frozenset[str], found: Iterable[str]) -> dict[str, float]:
+        """Return the retriever's cosine for the facts that the index found, and for those nearest to the question."""
+        if not self._retriever or not len(self._vectors):
+            return dict.fromkeys(found, 0.0)
         import numpy as np
 
         features = sorted({*self._words.features(question), *self._words.names(words)})
         likeness = self._vectors @ self._retriever.of_question(features)
         near = np.argpartition(-likeness, min(_NEAR, len(likeness)) - 1)[:_NEAR]
-        found = {self._place[fact] for fact in best}.union(near.tolist())
-        return best, {self._ids[number]: float(likeness[number]) for number in found}
+        numbers = {self._place[fact] for fact in found}.union(near.tolist())
+        return {self._ids[number]: float(likeness[number]) for number in numbers}
 
     def _probability(self, score: float) -> float:
         from math import exp
 
-        slope, offset = (self._retriever.slope, self._retriever.offset) if self._retriever else _BARE
+        slope, offset = (self._retriever.slope, self._retriever.offset) if self._retriever else _BARE[1:]
         return 1 / (1 + exp(-max(-50.0, min(50.0, slope * score + offset))))
 
     def _answer(self, match: Match | None, words: frozenset[str], question: str) -> str:
@@ -130,9 +160,10 @@ class CanonMemory(Memory):
 
     def _wordings(self, character: Character) -> Iterator[Wording]:
         from camelbell_plugins.memory_canon.index import Wording
+        from camelbell_plugins.memory_canon.words import name_word
 
         for fact in self._canon.facts.values():
-            about = {f"@{entity}" for entity in fact.about}
+            about = set(map(name_word, fact.about))
             for texts in (fact.text, fact.voice):
                 for language, text in texts.items():
                     yield Wording(fact.id, language, self._words.of(text) | about)
@@ -141,11 +172,21 @@ class CanonMemory(Memory):
                     yield Wording(fact.id, language, self._words.of(ask) | about)
         for question in character.dialogues:
             for fact_id in question.facts[:1]:
-                about = {f"@{entity}" for entity in self._canon.facts[fact_id].about}
+                about = set(map(name_word, self._canon.facts[fact_id].about))
                 words = self._words.of(question.text)
                 # A mistaken question names what the fact does not tell of; its own names stay as they are.
                 about = about if question.kind != "false_premise" else set()
                 yield Wording(fact_id, question.language, words | about, question.answer)
+
+    def _named(self) -> dict[str, set[str]]:
+        """Return the names that each fact names in its statements and tellings."""
+        from camelbell_plugins.memory_canon.words import name_word
+
+        named = {}
+        for fact in self._canon.facts.values():
+            told = (self._words.of(text) for text in (*fact.text.values(), *fact.voice.values()))
+            named[fact.id] = set(map(name_word, fact.about)).union(*map(self._words.names, told))
+        return named
 
     def _open(self, character: Character) -> tuple[WordingIndex, Any]:
         """Open index and vectors from the data folder, made now if they are not there or of another canon."""
@@ -156,13 +197,13 @@ class CanonMemory(Memory):
         from camelbell_plugins.memory_canon.index import WordingIndex
 
         file = data_dir() / "memory" / f"{character.name}-{self._digest(character)}.sqlite"
-        with suppress(sqlite3.Error, OSError, ValueError):
+        with suppress(sqlite3.Error, OSError, ValueError, EOFError):
             if file.is_file():
                 return WordingIndex.open(file, self.name_weight, self._words.me), self._read_vectors(file)
         try:
             return self._write(character, file)
-        except OSError:  # nowhere to keep it: it lives in memory
-            index = WordingIndex.build(self._wordings(character), None, self.name_weight, self._words.me)
+        except (OSError, sqlite3.Error):  # nowhere to keep it: it lives in memory
+            index = WordingIndex.build(self._wordings(character), self._named(), None, self.name_weight, self._words.me)
             return index, self._make_vectors()
 
     def _write(self, character: Character, file: Path) -> tuple[WordingIndex, Any]:
@@ -182,7 +223,9 @@ class CanonMemory(Memory):
         vectors = self._make_vectors()
         with TemporaryDirectory(dir=file.parent, ignore_cleanup_errors=True) as folder:
             draft = Path(folder) / "draft.sqlite"
-            WordingIndex.build(self._wordings(character), draft, self.name_weight, self._words.me).close()
+            WordingIndex.build(
+                self._wordings(character), self._named(), draft, self.name_weight, self._words.me
+            ).close()
             if vectors is not None:
                 np.save(draft.with_suffix(".npy"), vectors)
                 os.replace(draft.with_suffix(".npy"), file.with_suffix(".npy"))
@@ -208,17 +251,19 @@ class CanonMemory(Memory):
         from camelbell_core.records import content_id
 
         made_of: list[str] = [str(_FORMAT), str(self.name_weight), self._words.me]
-        if self._file.is_file():
+        if self._retriever:
             made_of.append(content_id(self._file.read_bytes().hex()))
         made_of += (repr(astuple(fact)) for fact in self._canon.facts.values())
-        made_of += (f"{q.text}={q.answer}:{q.facts}:{q.kind}" for q in character.dialogues if q.facts)
-        made_of += (repr(entity.all_names()) for entity in self._canon.entities.values())
+        made_of += (f"{q.text}={q.answer}:{q.facts}:{q.kind}:{q.language}" for q in character.dialogues if q.facts)
+        made_of += (f"{entity.id}={entity.all_names()}" for entity in self._canon.entities.values())
         return content_id(*made_of)
 
 
 def fact_features(words: Words, fact: Fact) -> list[str]:
     """Return what the retriever reads of a fact: its statements, its tellings and whom it is about."""
-    features = {f"@{entity}" for entity in fact.about}
+    from camelbell_plugins.memory_canon.words import name_word
+
+    features = set(map(name_word, fact.about))
     for text in (*fact.text.values(), *fact.voice.values()):
         features.update(words.features(text))
     return sorted(features)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 from pathlib import Path
@@ -13,6 +13,7 @@ CREATE VIRTUAL TABLE wording USING fts5(
     words, fact UNINDEXED, language UNINDEXED, answer UNINDEXED, weight UNINDEXED,
     tokenize="unicode61 remove_diacritics 0 tokenchars '@_#<>'"
 );
+CREATE TABLE fact(id TEXT PRIMARY KEY, names TEXT) WITHOUT ROWID;
 CREATE VIRTUAL TABLE term USING fts5vocab(wording, 'row');
 """
 _SEEN = 4_000  # wordings that a query may look at in a large canon: its rarest words come first
@@ -30,10 +31,14 @@ class Wording:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A wording that shares words with a question, and the share of both their weights that they share."""
+    """A wording that shares words with a question, and the share of both their weights that they share.
+
+    ``shares`` is what each shared word makes up of the question.
+    """
 
     wording: Wording
     score: float
+    shares: Mapping[str, float]
 
 
 class WordingIndex:
@@ -52,13 +57,15 @@ class WordingIndex:
 
     @classmethod
     def build(
-        cls, wordings: Iterable[Wording], file: Path | None, name_weight: float, me: str
+        cls, wordings: Iterable[Wording], names: Mapping[str, Iterable[str]], file: Path | None, name_weight: float, me: str
     ) -> WordingIndex:  # fmt: skip
-        """Write the index, into a file or into memory, and open it."""
+        """Write the index, and the ``names`` that each fact names, into a file or into memory, and open it."""
         database = sqlite3.connect(file or ":memory:", check_same_thread=False)
         database.executescript(_SCHEMA)
         rows = ((" ".join(sorted(w.words)), w.fact, w.language, w.answer) for w in wordings)
         database.executemany("INSERT INTO wording(words, fact, language, answer) VALUES (?, ?, ?, ?)", rows)
+        told = ((fact, " ".join(sorted(named))) for fact, named in names.items())
+        database.executemany("INSERT INTO fact(id, names) VALUES (?, ?)", told)
         index = cls(database, name_weight, me)
         known = dict(database.execute("SELECT term, doc FROM term"))
         weigh = index.weigher(known)
@@ -71,7 +78,7 @@ class WordingIndex:
     @classmethod
     def open(cls, file: Path, name_weight: float, me: str) -> WordingIndex:
         """Open an index that was written before."""
-        database = sqlite3.connect(f"file:{file}?mode=ro", uri=True, check_same_thread=False)
+        database = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
         return cls(database, name_weight, me)
 
     def close(self) -> None:
@@ -88,6 +95,13 @@ class WordingIndex:
 
         return weigh
 
+    def names(self, facts: Iterable[str]) -> dict[str, frozenset[str]]:
+        """Return the names that each of some facts names."""
+        wanted = list(facts)
+        marks = ",".join("?" * len(wanted))
+        rows = self._database.execute(f"SELECT id, names FROM fact WHERE id IN ({marks})", wanted)
+        return {fact: frozenset(named.split()) for fact, named in rows}
+
     def search(self, words: frozenset[str], count: int) -> list[Match]:
         """Return up to ``count`` wordings that share a word with the question, in no order."""
         if not words or not self._count:
@@ -100,9 +114,11 @@ class WordingIndex:
         matches = []
         for text, fact, language, answer, weight in self._candidates(words, frequencies, count):
             own = frozenset(text.split(" "))
-            shared = sum(weights[word] for word in words & own)
-            score = shared / (0.7 * total + 0.3 * float(weight) + 1e-9)
-            matches.append(Match(Wording(fact, language, own, answer), score))
+            shared = words & own
+            weight_shared = sum(weights[word] for word in shared)
+            score = weight_shared / (0.7 * total + 0.3 * float(weight) + 1e-9)
+            shares = {word: weights[word] / total for word in shared}
+            matches.append(Match(Wording(fact, language, own, answer), score, shares))
         return matches
 
     def _candidates(

@@ -19,17 +19,17 @@ import torch.nn.functional as F
 
 from camelbell_core.character import Character
 from camelbell_core.errors import CamelBellError
-from camelbell_plugins.memory_canon import CanonMemory, fact_features
+from camelbell_plugins.memory_canon import _BARE, CanonMemory, fact_features
 from camelbell_plugins.memory_canon.retriever import Retriever
 from camelbell_plugins.memory_canon.words import Words
 
 _DIMENSIONS = 128
 _BATCH = 2048
+_CANDIDATES = 40  # facts that a held-out question is ranked among
 _HELD_OUT = 1500  # questions, at most a tenth
 _DROPPED = 0.15  # the share of a question's features that is left out at each step
 _UNKNOWN = 0.25  # how often people ask for what the canon does not hold, against what it does
 _FEWEST = 2  # a feature that stands in fewer texts is left out
-_MIXES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 
 
 class _Towers(torch.nn.Module):
@@ -55,11 +55,6 @@ def learn(character: Character, file: Path, epochs: int, tick: Callable[[int, in
     asked = [(ask, place[fact.id]) for fact in facts for asks in fact.ask.values() for ask in asks]
     asked += [(q.text, place[q.facts[0]]) for q in character.dialogues if q.facts and not q.history]
     asked = list(dict.fromkeys(asked))
-    if len(facts) < 2 or len(asked) < 20:
-        raise CamelBellError(
-            f"{character.name} has too few wordings to learn from: {len(asked)} questions for {len(facts)} facts",
-            "its memory works without a retriever; write more facts and questions first",
-        )
     rng = Random(f"index:{character.name}")
     rng.shuffle(asked)
     # Held out are questions with one right fact at the end of the story: no ties, of which many tell the same.
@@ -67,14 +62,20 @@ def learn(character: Character, file: Path, epochs: int, tick: Callable[[int, in
     plain = {place[fact.id] for fact in facts if fact.true_until is None and fact.id not in ties}
     held = min(_HELD_OUT, len(asked) // 10)
     held_out = [pair for pair in asked if pair[1] in plain][:held]
+    if len(facts) < 2 or len(asked) < 20 or not held_out:
+        raise CamelBellError(
+            f"{character.name} has too few wordings to learn from: {len(asked)} questions for {len(facts)} facts, "
+            f"{len(held_out)} of them to try it with",
+            "its memory works without a retriever; write more facts and questions first",
+        )
     seen = [pair for pair in asked if pair not in set(held_out)]
     told = [fact_features(words, fact) for fact in facts]
     trained = _train(told, [(words.features(text), number) for text, number in seen], epochs, rng, tick)
-    mix, slope, offset, shares = _fit(character, trained, held_out)
-    retriever = _packed(*trained, mix, slope, offset)
+    weights, slope, offset, shares = _fit(character, trained, held_out)
+    retriever = _packed(*trained, weights, slope, offset)
     retriever.save(file)
     return (
-        f"trained on {len(seen)} questions for {len(facts)} facts, {len(retriever.vocabulary)} words; of {held} held "
+        f"trained on {len(seen)} questions for {len(facts)} facts, {len(retriever.vocabulary)} words; of {len(held_out)} held "
         f"out, the right fact is first for {shares[0]:.3f} and among six for {shares[1]:.3f}: {file}"
     )
 
@@ -94,7 +95,8 @@ def _train(
     numbers = [[vocabulary[f] for f in features if f in vocabulary] for features, _ in asked]
     documents = _bags([[vocabulary[f] for f in features if f in vocabulary] for features in told])
     steps = epochs * -(-len(asked) // _BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, [3e-3, 1e-2], total_steps=steps, pct_start=0.1)
+    rise = 0.1 if steps != 10 else 0.2  # torch divides by the steps of the rise less one
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, [3e-3, 1e-2], total_steps=steps, pct_start=rise)
     done = 0
     for _ in range(epochs):
         order = list(range(len(asked)))
@@ -119,7 +121,9 @@ def _bags(lists: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.tensor([n for numbers in lists for n in numbers], dtype=torch.long), torch.tensor(starts)
 
 
-def _packed(vocabulary: dict[str, int], towers: _Towers, mix: float, slope: float, offset: float) -> Retriever:
+def _packed(
+    vocabulary: dict[str, int], towers: _Towers, weights: tuple[float, ...], slope: float, offset: float
+) -> Retriever:
     vectors = towers.vectors.weight.detach().numpy()
     scales = np.abs(vectors).max(axis=1) / 127 + 1e-12
     return Retriever(
@@ -128,7 +132,7 @@ def _packed(vocabulary: dict[str, int], towers: _Towers, mix: float, slope: floa
         scales=scales.astype(np.float16).astype(np.float32),
         in_question=torch.exp(towers.in_question).detach().numpy().astype(np.float32),
         in_fact=torch.exp(towers.in_fact).detach().numpy().astype(np.float32),
-        mix=mix,
+        weights=weights,
         slope=slope,
         offset=offset,
     )
@@ -136,34 +140,63 @@ def _packed(vocabulary: dict[str, int], towers: _Towers, mix: float, slope: floa
 
 def _fit(
     character: Character, trained: tuple[dict[str, int], _Towers], held_out: Sequence[tuple[str, int]]
-) -> tuple[float, float, float, tuple[float, float]]:
-    """Return the mix that puts the right fact first most often, and the logistic curve of the first one's score."""
+) -> tuple[tuple[float, ...], float, float, tuple[float, float]]:
+    """Return the weights of ``Evidence`` that put the right fact first, and the curve of the first one's score.
+
+    The last two numbers are how often the right fact comes first, and among six.
+    """
     facts = list(character.canon.facts.values())
     memory = CanonMemory()
-    memory.prepare(character)
-    memory.use(_packed(*trained, 1.0, 1.0, 0.0))
-    # Each question once; a mix is then tried on what index and retriever say of each candidate.
-    found = [(facts[number], memory.evidence(text, unseen=True)) for text, number in held_out]
+    memory.prepare(character, learned=False)
+    memory.use(_packed(*trained, (1.0, 1.0, 1.0, 0.0), 1.0, 0.0))
     ended = {fact.id for fact in facts if fact.true_until is not None}
-    best: tuple[float, float, float, list[tuple[float, bool, float]]] = (-1.0, 0.0, 0.0, [])
-    for mix in _MIXES:
-        ranks, points = [], []
-        for fact, evidence in found:
-            pairs = ((shared + mix * like, other) for other, (shared, like) in evidence.items() if other not in ended)
-            scored = sorted(pairs, reverse=True)[:12]
-            # A fact that says what the right one demands is right too.
-            right = [_tells(character, fact, other) for _, other in scored]
-            ranks.append(right.index(True) if True in right else 99)
-            if scored:
-                points.append((scored[0][0], right[0], 1.0))
-            # Were the right facts not in the canon, the next one would come first, and be wrong.
-            if False in right:
-                points.append((scored[right.index(False)][0], False, _UNKNOWN))
-        share = float(np.mean([rank == 0 for rank in ranks]))
-        if share > best[0]:
-            best = (share, float(np.mean([rank < 6 for rank in ranks])), mix, points)
-    slope, offset = _logistic(best[3])
-    return best[2], slope, offset, (best[0], best[1])
+    tables: list[tuple[torch.Tensor, torch.Tensor]] = []
+    for text, number in held_out:
+        rows = [(e, other) for other, e in memory.evidence(text, unseen=True).items() if other not in ended]
+        rows = sorted(rows, key=lambda row: -sum(row[0][:3]))[:_CANDIDATES]
+        # A fact that says what the right one demands is right too.
+        right = torch.tensor([_tells(character, facts[number], other) for _, other in rows])
+        if rows:
+            tables.append((torch.tensor([list(e) for e, _ in rows], dtype=torch.float64), right))
+    weights = _ranking([table for table in tables if table[1].any()])
+    ranks, points = [], []
+    for evidence, right in tables:
+        scores, order = torch.sort(evidence @ weights, descending=True)
+        ranked = right[order].tolist()
+        ranks.append(ranked.index(True) if True in ranked else 99)
+        points.append((float(scores[0]), ranked[0], 1.0))
+        # Were the right facts not in the canon, the next one would come first, and be wrong.
+        if False in ranked:
+            points.append((float(scores[ranked.index(False)]), False, _UNKNOWN))
+    slope, offset = _logistic(points)
+    if slope <= 0 or offset >= 0:  # too few to tell: what nothing speaks for is not likely
+        slope, offset = _BARE[1] / float(weights[:3].sum()), _BARE[2]
+    shares = float(np.mean([rank == 0 for rank in ranks])), float(np.mean([rank < 6 for rank in ranks]))
+    return tuple(weights.tolist()), slope, offset, shares
+
+
+def _ranking(tables: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+    """Return the weights that make the right rows likeliest (softmax over the rows of each table)."""
+    usual = torch.tensor([3.0, 8.0, 5.0, -2.0], dtype=torch.float64)
+    weights = usual.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS([weights], max_iter=100)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        losses = [
+            torch.logsumexp(evidence @ weights, 0) - torch.logsumexp((evidence @ weights)[right], 0)
+            for evidence, right in tables
+        ]
+        loss = torch.stack(losses).mean() + 1e-3 * weights.square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    if tables:
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
+    # Too few questions can tell that what speaks for a fact counts against it.
+    found: torch.Tensor = weights.detach() if bool((weights[:3] >= 0).all()) else usual
+    # The scale is free: the index counts one.
+    return found / found.abs().max()
 
 
 def _tells(character: Character, asked: Any, other: str) -> bool:

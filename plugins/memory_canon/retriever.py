@@ -23,8 +23,10 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Retriever:
-    """Vectors of the words (int8 with a scale for each row), their weights in questions and in facts, and how the
-    scores of the index and of the vectors are mixed and turned into a probability.
+    """Vectors of the words (int8 with a scale for each row), their weights in questions and in facts.
+
+    ``weights`` mix what speaks for a fact (``Evidence``) into a score; ``slope`` and ``offset`` make that score a
+    probability.
     """
 
     vocabulary: dict[str, int]
@@ -32,7 +34,7 @@ class Retriever:
     scales: Vectors
     in_question: Vectors
     in_fact: Vectors
-    mix: float
+    weights: tuple[float, ...]
     slope: float
     offset: float
 
@@ -52,7 +54,10 @@ class Retriever:
         return np.asarray(total / length if length else total, np.float32)
 
     def save(self, file: Path) -> None:
-        """Write the one file."""
+        """Write the one file, at once."""
+        import os
+
+        from safetensors import SafetensorError
         from safetensors.numpy import save_file
 
         tensors: dict[str, NDArray[Any]] = {
@@ -62,9 +67,16 @@ class Retriever:
             "in_fact": self.in_fact,
         }
         words = json.dumps(list(self.vocabulary), ensure_ascii=False)
-        numbers = {"mix": self.mix, "slope": self.slope, "offset": self.offset}
-        file.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, file, {"vocabulary": words, "numbers": json.dumps(numbers)})
+        numbers = {"weights": self.weights, "slope": self.slope, "offset": self.offset}
+        draft = file.with_name(f"{file.name}.new")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, draft, {"vocabulary": words, "numbers": json.dumps(numbers)})
+            os.replace(draft, file)
+        except (SafetensorError, OSError) as error:
+            raise CamelBellError(
+                f"cannot write the retriever {str(file)!r}: {error}", "name another file with --out"
+            ) from error
 
 
 def read_retriever(file: Path) -> Retriever:
@@ -76,7 +88,8 @@ def read_retriever(file: Path) -> Retriever:
             metadata = opened.metadata()
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
         words = {word: number for number, word in enumerate(json.loads(metadata["vocabulary"]))}
-        return Retriever(words, **tensors, **json.loads(metadata["numbers"]))
+        numbers = json.loads(metadata["numbers"])
+        return Retriever(words, **tensors, **{**numbers, "weights": tuple(numbers["weights"])})
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise CamelBellError(
             f"cannot read the retriever {str(file)!r}: {error}", "make it anew: camelbell index NAME"

@@ -21,19 +21,24 @@ _YOU = re.compile(r"你|我|\b(?:you|your|yours|yourself|I|me|my|mine)\b", re.IG
 _PIECE = 4  # letters of the pieces of English words, which misspelt ones still share
 
 
+def name_word(entity: str) -> str:
+    """Return the word that stands for a name; what the index would fold or part words at is spelt in numbers."""
+    return "@" + "".join(c if c == "_" or (c.isalnum() and c == c.lower()) else f"<{ord(c):x}>" for c in entity)
+
+
 class Words:
     """Takes texts apart; names become ``@entity``, so that an alias or the other language finds the same."""
 
     def __init__(self, canon: Canon, entity: str) -> None:
         self._names = canon.names
-        self.me = f"@{entity}" if entity else ""
+        self.me = name_word(entity) if entity else ""
 
     def of(self, text: str) -> frozenset[str]:
         """Return the names, pairs of Chinese characters and stems of English words of a text."""
         rest = list(text)
         found = set()
         for mention in self._names.find(text):
-            found.add(f"@{mention.entity}")
+            found.add(name_word(mention.entity))
             rest[mention.start : mention.end] = " " * (mention.end - mention.start)
         if self.me and _YOU.search(text):
             found.add(self.me)
@@ -53,6 +58,13 @@ class Words:
                 edged = f"<{word}>"
                 features.update(f"#{edged[i : i + _PIECE]}" for i in range(len(edged) - _PIECE + 1))
         return sorted(features)
+
+    def named(self, text: str) -> list[set[str]]:
+        """Return for each name in a text whom it may mean, without the character itself."""
+        spans: dict[tuple[int, int], set[str]] = {}
+        for mention in self._names.find(text):
+            spans.setdefault((mention.start, mention.end), set()).add(name_word(mention.entity))
+        return [owners for owners in spans.values() if self.me not in owners]
 
     def names(self, words: frozenset[str]) -> set[str]:
         """Return the names among words, without the character's own: "you" names nobody to speak of."""
