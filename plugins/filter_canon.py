@@ -82,13 +82,14 @@ class Contradiction(Filter):
     answer that lacks what the fact's ``answer`` demands is rejected if it names a wrong entity or a wrong number
     instead. From a score of ``sure`` on it is rejected in any case, as is one that only says again what the question
     names, where the fact names more. Facts that fit up to ``nearly`` as well count too: an answer that agrees with one
-    of them is right. To admit not knowing is never against a fact.
+    of them is right. ``strict`` takes every fact as sure. To admit not knowing is never against a fact.
     """
 
     name: ClassVar[str] = "contradiction"
     asked: float = 0.6
     sure: float = 0.75
     nearly: float = 0.2
+    strict: bool = False
 
     def prepare(self, character: Character, memory: Memory | None = None, pairs: Sequence[Pair] = ()) -> None:
         """Keep the memory, to find what a question asks."""
@@ -113,7 +114,7 @@ class Contradiction(Filter):
         missing = [item for item in canon.missing(fact, pair.answer) if item in canon.missing(fact, pair.question)]
         if missing:
             wrong = self._wrong_instead(pair, fact, missing[0])
-            if wrong or score >= self.sure:
+            if wrong or self.strict or score >= self.sure:
                 right = canon.alternatives(missing[0])[0]
                 return f"fact {fact.id}: {right!r} is right" + (f", not {wrong!r}" if wrong else "")
         elif score >= self.sure and self._says_nothing_new(pair, fact):

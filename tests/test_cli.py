@@ -405,7 +405,8 @@ def test_a_new_bundle_runs_from_questions_to_filter_and_goes_on(tmp_path: Path, 
     for name in ("questions.jsonl", "pairs.jsonl"):
         assert (run / name).read_bytes().startswith(first[name])
     assert {row["id"] for row in read(run / "questions.jsonl")} == {row["id"] for row in read(run / "pairs.jsonl")}
-    assert not (tmp_path / "home").exists()  # all of it is where it was asked for
+    # All of it is where it was asked for, but for the memory's index of the bundle's wordings.
+    assert [path.name for path in (tmp_path / "home").iterdir()] == ["memory"]
 
 
 def test_without_a_workspace_the_run_lives_in_the_users_data_folder(
@@ -431,7 +432,7 @@ def test_a_rejected_answer_is_told_with_its_reason(tmp_path: Path, lumen: Path, 
     rows = [
         {"question": "你好吗？", "answer": "好", "language": "zh"},
         {"question": "How are you?", "answer": "很好，谢谢你。", "language": "en"},
-        {"question": "And you?", "answer": "I am fine.", "language": "en"},
+        {"question": "Is the tide high?", "answer": "It is, since noon.", "language": "en"},
     ]
     (run / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     reasons = ["1 characters, at least 2 are asked for", "5 letters are Chinese, the question is in English"]
@@ -445,7 +446,7 @@ def test_a_rejected_answer_is_told_with_its_reason(tmp_path: Path, lumen: Path, 
         ("你好吗？", "length", reasons[0]),
         ("How are you?", "language", reasons[1]),
     ]
-    assert [row["question"] for row in read(run / "kept.jsonl")] == ["And you?"]
+    assert [row["question"] for row in read(run / "kept.jsonl")] == ["Is the tide high?"]
 
 
 def test_a_bundle_is_copied_without_adapters_and_runs_as_its_own(tmp_path: Path, lumen: Path, camelbell: Any) -> None:

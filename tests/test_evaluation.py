@@ -258,7 +258,7 @@ def test_coverage_counts_the_answered_and_of_the_others_those_met_by_not_knowing
         Answered(known, "", (), True),
         Answered(known, "", (), False),  # an answer, though a wrong one
         Answered(known, "", (), False, admits=True),
-        Answered(trap, "", (), False),
+        Answered(trap, "", (), True),  # no admission, though a right one
         Answered(trap, "", (), True, admits=True),
         Answered(later, "", (), True, admits=True),
     ]

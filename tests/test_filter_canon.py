@@ -128,6 +128,15 @@ ASKED = {
 }
 
 
+DEMANDED = {
+    "阿白春天来，小灯不来。": "fact visitor: '陈督察' is right",
+    "Inspector Chen, in 1999.": "fact visitor: '春天' is right",
+    "很多很多级。": "fact steps: '九十九' is right",
+    "阿白总在发抖。": "fact fear: '黑豆' is right",
+    "Pebble trembles.": "fact fear: '黑豆' is right",
+}
+
+
 @pytest.mark.parametrize("how", ["with its fact", "in its words"])
 @pytest.mark.parametrize(
     ("fact", "language", "answer", "said"),
@@ -153,7 +162,9 @@ ASKED = {
 )
 def test_an_answer_against_a_fact_is_rejected_with_what_is_right(reason, fact, language, answer, said, how):
     more = {"generator": "canon", "facts": (fact,)} if how == "with its fact" else {}
-    assert reason(Contradiction(), ASKED[fact][language], answer, language, **more) == said
+    # A question in a fact's own words surely asks for it, and then the answer must hold what the fact demands.
+    demanded = DEMANDED.get(answer, said) if how == "in its words" else said
+    assert reason(Contradiction(), ASKED[fact][language], answer, language, **more) == demanded
 
 
 @pytest.mark.parametrize(
@@ -199,7 +210,7 @@ def test_without_a_memory_only_pairs_that_come_with_a_fact_are_judged(reason):
 def test_how_near_a_question_must_come_to_a_fact_can_be_set(reason):
     question = "小灯，我很好奇你的宠物在岛上叫什么名字？"
     assert reason(Contradiction(asked=0.99), question, "黑豆。") == ""
-    assert reason(Contradiction(asked=0.1), question, "黑豆。") == "fact pet: '阿白' is right, not '黑豆'"
+    assert reason(Contradiction(asked=0.01, nearly=0), question, "黑豆。") == "fact pet: '阿白' is right, not '黑豆'"
 
 
 EVADED = "admits not knowing, though the question names nothing unknown"

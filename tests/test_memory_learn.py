@@ -129,11 +129,17 @@ def test_dialogues_are_learned_too_and_their_follow_ups_are_not(open_lumen: Call
         {"lang": "en", "q": f"What helps against {why}?", "facts": [fact]}
         for fact, why in (("umbrella", "drizzle"), ("blanket", "shivering"), ("hammock", "weariness"))
     ]
-    rows.append({"lang": "en", "turns": [["Hello there!", "Hello."], ["What helps against drizzle?", "Sun."]]})
+    rows.append(
+        {
+            "lang": "en",
+            "facts": ["umbrella"],
+            "turns": [["Hello there!", "Hello."], ["What helps against drizzle?", "Sun."]],
+        }
+    )
     text = "".join(json.dumps(row) + "\n" for row in rows)
     character = open_lumen({**story(), "dialogues/helps.jsonl": text}).character
     told = learn(character, character.root / "memory" / FILE, 1, still)
-    asks = sum(len(texts) for fact in character.canon.facts.values() for texts in fact.ask.values()) + 3
+    asks = sum(len(texts) for fact in character.canon.facts.values() for texts in fact.ask.values()) + 4
     assert told.startswith(f"trained on {asks - asks // 10} questions ")
 
 
@@ -175,10 +181,11 @@ def test_a_likelier_fact_never_scores_less_though_nothing_could_be_learned(open_
     ("files", "counts"),
     [
         ({}, "8 questions for 2 facts, "),
+        (story({"lantern": "油灯", "compass": "罗盘"}), "14 questions for 2 facts, 1 "),
         (story({"lantern": "油灯"}, ask={"en": [f"What is {n}?" for n in range(30)]}), "30 questions for 1 facts, "),
         (story(true_until="2-1"), "82 questions for 10 facts, 0 "),
     ],
-    ids=["few questions", "one fact", "none that holds to the end"],
+    ids=["few questions", "nearly enough", "one fact", "none that holds to the end"],
 )
 def test_too_few_wordings_are_told(open_lumen: Callable[..., Run], files: dict[str, str], counts: str) -> None:
     character = open_lumen(files).character
