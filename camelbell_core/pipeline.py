@@ -18,7 +18,7 @@ from camelbell_core.compose import voice_of
 from camelbell_core.errors import BundleError, CamelBellError, Problem
 from camelbell_core.journal import Journal, Workspace, read_records, read_rows, write_json, write_rows
 from camelbell_core.prompts import Prompt, build_prompt, layout_for
-from camelbell_core.records import ROLES, Fact, Message, Pair, Question, Verdict, content_id, to_row
+from camelbell_core.records import Fact, Pair, Question, Verdict, content_id, to_row
 from camelbell_core.registry import Registry, build_registry
 from camelbell_core.roles import (
     AnswerTeacher,
@@ -240,19 +240,18 @@ def training_examples(run: Run, pairs: Sequence[Pair]) -> list[tuple[Prompt, str
     with run.progress("examples") as tick:
         for number, pair in enumerate(pairs, 1):
             language = pair.language if pair.language in persona else run.character.languages[0]
-            history = [Message(ROLES[1 + place % 2], text) for place, text in enumerate(pair.history)]  # type: ignore[arg-type]
-            facts, answer = _example_facts(run, pair, history, rng)
-            examples.append((build_prompt(persona[language], language, pair.question, facts, history), answer))
+            facts, answer = _example_facts(run, pair, rng)
+            examples.append((build_prompt(persona[language], language, pair.question, facts, pair.said), answer))
             tick(number, len(pairs))
     return examples
 
 
-def _example_facts(run: Run, pair: Pair, history: Sequence[Message], rng: Random) -> tuple[list[Fact], str]:
+def _example_facts(run: Run, pair: Pair, rng: Random) -> tuple[list[Fact], str]:
     """Return the facts that stand in the prompt of a pair, the likeliest first, and the answer to give."""
     canon, most = run.character.canon, run.character.config.facts
     count = rng.randint((most + 1) // 2, most)  # so that a chat may hold fewer
     at = canon.point(pair.at) if pair.at else None
-    recalls = run.memory.recall(pair.question, count + 1, at, history, unseen=True) if count else []
+    recalls = run.memory.recall(pair.question, count + 1, at, pair.said, unseen=True) if count else []
     right = [canon.facts[fact] for fact in pair.facts if fact in canon.facts][:count]
     others = [recall.fact for recall in recalls if recall.fact not in right]
     if right and pair.kind == "fact" and rng.random() < _WITHHELD:

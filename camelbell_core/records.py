@@ -161,6 +161,12 @@ class Pair:
         """Return the hash of the question, as ``Question.id``: a question has one answer in a run."""
         return content_id(self.language, self.question, *filter(None, (self.at,)), *self.history)
 
+    @property
+    def said(self) -> list[Message]:
+        """The history as messages, the visitor's first."""
+        roles: tuple[Role, Role] = ("user", "assistant")
+        return [Message(roles[place % 2], text) for place, text in enumerate(self.history)]
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:

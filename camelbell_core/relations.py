@@ -109,8 +109,9 @@ class Speller:
         questions: list[Question] = []
         seen: set[tuple[str, str, str]] = set()
         for number, view in enumerate(views):
-            fact = self._fact(view if number % 2 == 0 else views[number - 1])
-            facts.setdefault(fact.id, fact)
+            if number % 2 == 0:  # a pair's two views follow each other, and share its fact
+                fact = self._fact(view)
+                facts.setdefault(fact.id, fact)
             if (view.role, view.first, view.second) in seen:
                 continue
             seen.add((view.role, view.first, view.second))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from camelbell_core import hookimpl
-from camelbell_core.records import ROLES, Fact, Message, Pair, Recall, Verdict
+from camelbell_core.records import Fact, Pair, Recall, Verdict
 from camelbell_core.roles import Filter, Memory
 from camelbell_core.text import mentions
 
@@ -70,8 +70,7 @@ def recalled(character: Character, memory: Memory | None, pair: Pair) -> list[Re
     if memory is None:
         return []
     at = character.canon.point(pair.at) if pair.at else None
-    said = [Message(ROLES[1 + place % 2], text) for place, text in enumerate(pair.history)]  # type: ignore[arg-type]
-    return memory.recall(pair.question, 6, at, said)
+    return memory.recall(pair.question, 6, at, pair.said)
 
 
 @dataclass(kw_only=True)

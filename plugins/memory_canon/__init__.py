@@ -234,15 +234,14 @@ class CanonMemory(Memory):
 
     def _make_vectors(self) -> Any:
         """Return the retriever's vectors of all facts, or None without a retriever."""
-        return self._retriever.of_facts(map(self._told, self._canon.facts.values())) if self._retriever else None
+        if not self._retriever:
+            return None
+        return self._retriever.of_facts(fact_features(self._words, fact) for fact in self._canon.facts.values())
 
     def _read_vectors(self, file: Path) -> Any:
         import numpy as np
 
         return np.load(file.with_suffix(".npy")) if self._retriever else None
-
-    def _told(self, fact: Fact) -> list[str]:
-        return fact_features(self._words, fact)
 
     def _digest(self, character: Character) -> str:
         """Return a hash of all that the index is made of."""
