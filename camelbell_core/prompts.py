@@ -7,6 +7,7 @@ on is, id for id, the prefix that it is asked with.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -115,30 +116,40 @@ class Layout(ABC):
     def fit(self, prompt: Prompt, window: int) -> list[int]:
         """Return the prefix cut to the window: the oldest turns go first, then the least likely facts.
 
-        Of a question that is longer than the window the end is kept; a persona that is longer is an error.
+        Before a fact goes, a question is cut to half the window; of a question its end is kept. A persona that is
+        longer than the window is an error.
         """
         ids = self.prefix(prompt)
-        while len(ids) > window:
-            if prompt.history:
-                prompt = replace(prompt, history=_without_oldest(prompt.history))
-            elif prompt.facts:
-                prompt = replace(prompt, facts=prompt.facts[1:])
-            elif prompt.question:
-                over = len(prompt.question) * (len(ids) - window) // len(ids)
-                prompt = replace(prompt, question=prompt.question[over + 1 :])
-            else:
-                raise CamelBellError(
-                    f"the persona alone takes {len(ids)} tokens, and there is room for {window}",
-                    "shorten it, or ask for shorter answers",
-                )
+        if len(ids) <= window:
+            return ids
+        bare = replace(prompt, history=())
+        ids = self.prefix(bare)
+        if len(ids) <= window:
+            starts = [n for n, message in enumerate(prompt.history) if n and message.role == "user"]
+            shorter = [replace(prompt, history=prompt.history[start:]) for start in starts]
+            first = bisect_left(shorter, True, key=lambda prompt: len(self.prefix(prompt)) <= window)
+            return self.prefix([*shorter, bare][first])
+        bare, ids = self._cut_question(bare, window, window)
+        for first in range(len(bare.facts) + 1):
+            facts = bare.facts[first:]
+            _, ids = self._cut_question(replace(bare, facts=facts), window, window // 2 if facts else 0)
+            if len(ids) <= window:
+                return ids
+        raise CamelBellError(
+            f"the persona alone takes {len(ids)} tokens, and there is room for {window}",
+            "shorten it, or ask for shorter answers",
+        )
+
+    def _cut_question(self, prompt: Prompt, window: int, least: int) -> tuple[Prompt, list[int]]:
+        """Return the prompt and its ids, its question cut until they fit or it is down to ``least`` tokens."""
+        other = len(self.prefix(replace(prompt, question="")))
+        ids = self.prefix(prompt)
+        while len(ids) > window and len(ids) - other > least and prompt.question:
+            length = len(prompt.question)
+            over = length * (len(ids) - max(window, other + least)) // (len(ids) - other)
+            prompt = replace(prompt, question=prompt.question[min(length, over + 1) :])
             ids = self.prefix(prompt)
-        return ids
-
-
-def _without_oldest(history: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Return the history without its first question and answer: chat templates want a question first."""
-    asked = (number for number, message in enumerate(history) if number and message.role == "user")
-    return history[next(asked, len(history)) :]
+        return prompt, ids
 
 
 class PlainLayout(Layout):

@@ -131,6 +131,10 @@ class LanguageModel(ABC):
     ) -> Iterator[str]:
         """Yield the reply in pieces of whole characters; greedy at temperature 0."""
 
+    def count(self, text: str) -> int:
+        """Return how many tokens a text is."""
+        return len(self.layout.tokenizer(text, add_special_tokens=False)["input_ids"])
+
 
 @dataclass(kw_only=True)
 class BaseModel(Part):

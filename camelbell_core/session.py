@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from secrets import token_hex
 from threading import Event
+from time import monotonic
+from typing import Protocol
 
 from camelbell_core.character import Character
 from camelbell_core.compose import ANSWERS, compose
@@ -20,6 +24,19 @@ _LATER = 0.6  # the score from which on a fact that lies in the future is what a
 
 
 @dataclass(slots=True)
+class Try:
+    """One time that the model was asked: the prompt, all that it said, and why the guard held it back."""
+
+    prompt: Prompt
+    facts: tuple[Fact, ...]
+    temperature: float
+    said: str = ""
+    verdict: Verdict | None = None  # of the sentence that was not shown
+    first: float = 0.0  # seconds until the model's first piece
+    seconds: float = 0.0  # until its last one
+
+
+@dataclass(slots=True)
 class Turn:
     """A question, the reply to it, and why the reply is what it is."""
 
@@ -31,6 +48,13 @@ class Turn:
     verdicts: tuple[Verdict, ...] = ()  # of the replies that were not shown
     composed: bool = False  # made of facts alone, after the model's replies failed
     later: Fact | None = None  # what the question asks for, where the character learns it only later
+    recalls: tuple[Recall, ...] = ()  # what came to mind, the likeliest first
+    tries: list[Try] = field(default_factory=list)
+    at: Point | None = None  # the story time
+    stopped: bool = False  # before the reply was whole
+    waited: float = 0.0  # seconds until the first piece was shown
+    seconds: float = 0.0  # until the last one
+    id: str = field(default_factory=lambda: token_hex(6))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +67,21 @@ class Settings:
     turns: int = 4  # how many turns of history the prompt holds
 
 
+class Log(Protocol):
+    """Keeps what is said; a turn that is taken back stays in it as a branch."""
+
+    def add(self, turn: Turn, after: Turn | None) -> None:
+        """Keep a turn and which one it follows."""
+
+    def back(self, turn: Turn | None) -> None:
+        """Note that the conversation goes on after this turn, or from its beginning."""
+
+
 class Session:
-    """Talks as one character; every frontend and the evaluation go through it."""
+    """Talks as one character; every frontend and the evaluation go through it.
+
+    A session is one conversation. ``stop`` may be called from any thread, everything else from one at a time.
+    """
 
     def __init__(
         self,
@@ -62,6 +99,7 @@ class Session:
         self.settings = settings or Settings()
         self.turns: list[Turn] = []
         self.personas = personas or {}
+        self.log: Log | None = None
         self._stop = Event()
 
     def reply(self, text: str, temperature: float | None = None) -> Iterator[str]:
@@ -73,28 +111,42 @@ class Session:
         a reply whose first sentence fails is tried again with fewer facts, then composed from them.
         """
         self._stop.clear()
-        text = text.encode("utf-8", "replace").decode("utf-8")  # bytes of another encoding were typed
-        turn = Turn(text, language_of(text, self.character.languages))
+        text = printable(text.encode("utf-8", "replace").decode("utf-8"))  # bytes of another encoding were typed
+        turn = Turn(text, language_of(text, self.character.languages), at=self.settings.at)
         heat = self.settings.temperature if temperature is None else temperature
-        history = self.history()
-        recalls = self._recall(text, history)
-        turn.later = self._not_yet(text, history, recalls)
+        history, before, started = self.history(), self.turns[-1] if self.turns else None, monotonic()
         self.turns.append(turn)
+        turn.stopped = True
+        try:
+            for piece in self._reply(turn, history, heat):
+                turn.waited = turn.waited or monotonic() - started
+                turn.answer += piece
+                yield piece
+            turn.stopped = self._stop.is_set()
+        finally:
+            turn.answer = turn.answer.strip()
+            turn.seconds = monotonic() - started
+            if self.log:
+                self.log.add(turn, before)
+
+    def _reply(self, turn: Turn, history: Sequence[Message], temperature: float) -> Iterator[str]:
+        recalls = self._recall(turn.question, history)
+        turn.recalls = tuple(recalls)
+        turn.later = self._not_yet(turn.question, history, recalls)
         if turn.later and self.guard:
-            turn.answer, turn.composed = compose(self.character, turn.language, text, ()).text, True
-            yield turn.answer
+            turn.composed = True
+            yield compose(self.character, turn.language, turn.question, ()).text
             return
         for attempt in self._attempts(turn, recalls, history):
-            for piece in self._say(turn, attempt, heat):
+            turn.tries.append(Try(attempt, turn.facts, temperature))
+            for piece in self._say(turn, turn.tries[-1]):
                 shown = piece if turn.answer else piece.lstrip()  # English answers begin with a blank
-                turn.answer += shown
                 if shown:
                     yield shown
-            turn.answer = turn.answer.strip()
-            if turn.answer or self._stop.is_set():
+            if turn.answer.strip() or self._stop.is_set():
                 return
-        known = compose(self.character, turn.language, text, recalls)
-        turn.answer, turn.facts, turn.composed = known.text, known.facts, True
+        known = compose(self.character, turn.language, turn.question, recalls)
+        turn.facts, turn.composed = known.facts, True
         yield known.text
 
     def ask(self, text: str) -> str:
@@ -105,7 +157,27 @@ class Session:
         """Yield another reply to the last question, a little freer; the one before is forgotten."""
         if not self.turns:
             raise CamelBellError("nothing has been said yet", "ask something first")
-        return self.reply(self.turns.pop().question, max(self.settings.temperature, _RETRY_TEMPERATURE))
+        return self.edit(self.turns[-1].question, max(self.settings.temperature, _RETRY_TEMPERATURE))
+
+    def edit(self, text: str, temperature: float | None = None) -> Iterator[str]:
+        """Yield the reply to another question in the place of the last one."""
+        if not self.turns:
+            raise CamelBellError("nothing has been said yet", "ask something first")
+        self.turns.pop()
+        return self.reply(text, temperature)
+
+    def undo(self, count: int = 1) -> list[Turn]:
+        """Take the last turns back, as many as there are, and return them in their order."""
+        kept = max(0, len(self.turns) - max(0, count))
+        gone = self.turns[kept:]
+        del self.turns[kept:]
+        if gone and self.log:
+            self.log.back(self.turns[-1] if self.turns else None)
+        return gone
+
+    def travel(self, at: Point | None) -> None:
+        """Go to a point of the story; None is its end."""
+        self.settings = replace(self.settings, at=at)
 
     def stop(self) -> None:
         """End the reply that is being made."""
@@ -113,7 +185,7 @@ class Session:
 
     def reset(self) -> None:
         """Forget the conversation."""
-        self.turns.clear()
+        self.undo(len(self.turns))
 
     def history(self) -> list[Message]:
         """Return the last turns as messages."""
@@ -149,27 +221,38 @@ class Session:
             turn.facts = tuple(facts[:1])
             yield build_prompt(persona, turn.language, turn.question, facts[:1])
 
-    def _say(self, turn: Turn, prompt: Prompt, temperature: float) -> Iterator[str]:
-        said = self.model.stream(prompt, self.settings.max_tokens, temperature, self._stop.is_set)
-        pieces = (printable(piece) for piece in said)
-        if not self.guard:
-            yield from pieces
-            return
-        shown = ""
-        for sentence, ended in _by_sentence(pieces):
-            verdict = self._judge(turn, (shown + sentence).strip())
-            if not verdict.kept:
-                turn.verdicts += (verdict,)
+    def _say(self, turn: Turn, attempt: Try) -> Iterator[str]:
+        with closing(self._pieces(attempt)) as pieces:
+            if not self.guard:
+                yield from pieces
                 return
-            if self._stop.is_set() and not ended:
-                return
-            shown += sentence
-            yield sentence
+            shown = ""
+            for sentence, ended in _by_sentence(pieces):
+                verdict = self._judge(turn, (shown + sentence).strip())
+                if not verdict.kept:
+                    attempt.verdict = verdict
+                    turn.verdicts += (verdict,)
+                    return
+                if self._stop.is_set() and not ended:
+                    return
+                shown += sentence
+                yield sentence
+
+    def _pieces(self, attempt: Try) -> Generator[str]:
+        """Yield what the model says, fit for a terminal, and keep it with its times."""
+        started = monotonic()
+        for piece in self.model.stream(
+            attempt.prompt, self.settings.max_tokens, attempt.temperature, self._stop.is_set
+        ):
+            attempt.seconds = monotonic() - started
+            attempt.first = attempt.first or attempt.seconds
+            attempt.said += printable(piece)
+            yield printable(piece)
 
     def _judge(self, turn: Turn, answer: str) -> Verdict:
         facts = tuple(fact.id for fact in turn.facts)
         at = str(self.settings.at) if self.settings.at else ""
-        said = tuple(message.content for message in self.history()) if turn.prompt and turn.prompt.history else ()
+        said = tuple(message.content for message in turn.prompt.history) if turn.prompt else ()
         pair = Pair(
             turn.question, answer, turn.language, "chat", facts, teacher="model", model=self.model.name, at=at,
             history=said,

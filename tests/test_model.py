@@ -52,6 +52,14 @@ def test_a_reply_comes_in_pieces_of_whole_characters(language: str) -> None:
 
 
 @pytest.mark.parametrize("language", ["zh", "en"])
+def test_a_model_counts_tokens(language: str) -> None:
+    text = RECITED[language]
+    talker = speaker(text, PROMPTS[language])
+    assert talker.count(text) == len(talker.tokenizer(text)["input_ids"]) > len(text)
+    assert talker.count("") == 0
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
 def test_a_reply_cut_within_a_character_ends_with_the_character_before(language: str) -> None:
     text = RECITED[language]
     talker = speaker(text, PROMPTS[language])

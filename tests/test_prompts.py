@@ -212,6 +212,26 @@ def test_a_question_of_a_megabyte_is_cut() -> None:
     assert 150 < len(layout.fit(Prompt("en", EN.persona, "why? " * 200_000), 200)) <= 200
 
 
+@pytest.mark.parametrize(("prompt", "ask"), [(ZH, "为什么？"), (EN, "why? ")], ids=LANGUAGES)
+def test_a_long_question_is_cut_before_a_fact_goes(layout: Layout, prompt: Prompt, ask: str) -> None:
+    window = 2 * len(layout.prefix(replace(prompt, history=(), question="")))
+    ids = layout.fit(replace(prompt, question=ask * 9_999), window)
+    text = text_of(layout, ids)
+    assert window // 2 < len(ids) <= window
+    assert all(fact in text for fact in (prompt.persona, *prompt.facts))
+
+
+@pytest.mark.parametrize(("prompt", "said"), [(ZH, "第{}句"), (EN, "number {}")], ids=LANGUAGES)
+def test_of_500_turns_the_oldest_leave_the_prompt_and_nothing_else(layout: Layout, prompt: Prompt, said: str) -> None:
+    history = [Message(role, said.format(turn)) for turn in range(500) for role in ("user", "assistant")]
+    text = text_of(layout, layout.fit(replace(prompt, history=tuple(history)), 400))
+    assert all(part in text for part in (prompt.persona, *prompt.facts, prompt.question, said.format(499)))
+    assert said.format(400) not in text
+    longer = text_of(layout, layout.fit(replace(prompt, history=tuple(history)), 500))
+    mark = said.removesuffix("{}句").removesuffix("{}")
+    assert longer.count(mark) > text.count(mark) > 3
+
+
 @pytest.mark.parametrize("window", [-5, 0, 1, 10])
 @pytest.mark.parametrize("prompt", [ZH, EN], ids=LANGUAGES)
 def test_a_persona_that_does_not_fit_is_an_error_that_says_so(layout: Layout, prompt: Prompt, window: int) -> None:

@@ -205,6 +205,148 @@ def test_there_is_nothing_to_retry_before_the_first_question(talk):
         talk().retry()
 
 
+@LANGUAGES
+def test_an_edited_question_takes_the_place_of_the_last_one(talk, language):
+    session = talk(["一。"], ["二。"], ["三。"], guard=False)
+    session.ask("1？")
+    session.ask("2？")
+    assert "".join(session.edit(STEPS[language])) == "三。"
+    assert [(turn.question, turn.answer) for turn in session.turns] == [("1？", "一。"), (STEPS[language], "三。")]
+    assert [message.content for message in session.model.prompts[2].history] == ["1？", "一。"]
+    assert session.model.calls[2] == (96, 0.0)
+
+
+def test_there_is_nothing_to_edit_before_the_first_question(talk):
+    with pytest.raises(CamelBellError, match="nothing has been said yet"):
+        talk().edit("1？")
+
+
+@pytest.mark.parametrize(("count", "left"), [(1, ["1？", "2？"]), (2, ["1？"]), (9, []), (0, ["1？", "2？", "3？"])])
+def test_undo_takes_the_last_turns_back(talk, count, left):
+    session = talk(["一。"], ["二。"], ["三。"], guard=False)
+    asked = ["1？", "2？", "3？"]
+    for question in asked:
+        session.ask(question)
+    assert [turn.question for turn in session.undo(count)] == asked[len(left) :]
+    assert [turn.question for turn in session.turns] == left
+
+
+def test_a_turn_keeps_each_time_that_the_model_was_asked(talk):
+    session = talk(["我是AI。"], ["As an AI", ", I cannot."])
+    session.ask(STEPS["zh"])
+    turn = session.turns[0]
+    first, second = turn.tries
+    assert (first.prompt, first.said, first.verdict) == (
+        turn.prompt,
+        "我是AI。",
+        Verdict("persona_break", "says '我是AI'"),
+    )
+    assert (second.prompt, second.said) == (session.model.prompts[1], "As an AI, I cannot.")
+    assert turn.verdicts == (first.verdict, second.verdict)
+    assert [recall.fact.id for recall in turn.recalls][:2] == ["steps", "pet"]
+    assert 0 < first.first <= first.seconds < turn.seconds and 0 < turn.waited <= turn.seconds
+
+
+def test_a_turn_keeps_what_the_model_said_beyond_the_sentence_held_back(talk):
+    session = talk(["九十九级。我是AI。", "还有。"])
+    assert session.ask(STEPS["zh"]) == "九十九级。"
+    assert session.turns[0].tries[0].said == "九十九级。我是AI。还有。"
+
+
+@pytest.mark.parametrize("guard", [True, False])
+def test_a_reply_that_was_cut_short_says_so(talk, guard):
+    session = talk(["一。", "二。"], ["一。", "二。"], ["一。", "二。"], config={"guard": ["length"]}, guard=guard)
+    assert session.ask("1？") == "一。二。" and not session.turns[0].stopped
+    reply = session.reply("2？")
+    next(reply)
+    session.stop()
+    assert list(reply) == [] and session.turns[1].stopped
+    reply = session.reply("3？")
+    next(reply)
+    reply.close()
+    assert (session.turns[2].answer, session.turns[2].stopped) == ("一。", True)
+
+
+def test_a_second_sentence_is_judged_with_the_history_before_its_own_turn(talk):
+    session = talk(["一。"], ["二。三。四"], config={"guard": ["length"]})
+    pairs = []
+    session.ask("1？")
+    judge = session.guard[0].judge
+    session.guard[0].judge = lambda pair: (pairs.append(pair), judge(pair))[1]
+    session.ask("2？")
+    assert [(pair.answer, pair.history) for pair in pairs] == [
+        ("二。", ("1？", "一。")),
+        ("二。三。", ("1？", "一。")),
+        ("二。三。四", ("1？", "一。")),
+    ]
+
+
+class Notes:
+    def __init__(self):
+        self.rows = []
+
+    def add(self, turn, after):
+        self.rows.append((turn.question, turn.answer, turn.stopped, after and after.question))
+
+    def back(self, turn):
+        self.rows.append(turn and turn.question)
+
+
+def test_the_log_is_told_each_turn_and_each_step_back(talk):
+    session = talk(["一。"], ["二。"], ["三。"], ["四。"], ["五。"], guard=False)
+    session.log = Notes()
+    session.ask("1？")
+    session.ask("2？")
+    list(session.retry())
+    list(session.edit("4？"))
+    session.undo()
+    session.undo()
+    session.undo()
+    session.ask("5？")
+    session.reset()
+    session.reset()
+    assert session.log.rows == [
+        ("1？", "一。", False, None),
+        ("2？", "二。", False, "1？"),
+        ("2？", "三。", False, "1？"),
+        ("4？", "四。", False, "1？"),
+        "1？",
+        None,
+        ("5？", "五。", False, None),
+        None,
+    ]
+
+
+def test_the_log_is_told_a_reply_that_failed_or_was_left(talk):
+    def fail():
+        raise CamelBellError("the service is gone")
+
+    session = talk(["一。", fail], ["二。", "三。"], guard=False)
+    session.log = Notes()
+    with pytest.raises(CamelBellError, match="the service is gone"):
+        session.ask("1？")
+    next(reply := session.reply("2？"))
+    reply.close()
+    assert session.log.rows == [("1？", "一。", True, None), ("2？", "二。", True, "1？")]
+
+
+@LANGUAGES
+def test_the_story_time_can_change_within_a_conversation(talk, language):
+    session = talk(GOOD[language][0], files=LATER, config={"guard": ["length"]}, settings=Settings(at=Point(1, 1)))
+    question, _, unknown = NOT_YET[language]
+    assert session.ask(question) == unknown
+    session.travel(Point(2, 1))
+    assert session.ask(question) == "".join(GOOD[language][1])
+    session.travel(None)
+    assert ([turn.at for turn in session.turns], session.settings.at) == ([Point(1, 1), Point(2, 1)], None)
+
+
+def test_control_characters_of_a_question_reach_no_prompt(talk):
+    session = talk(["好。"], guard=False)
+    session.ask("\x1b[31m灯塔\x07\r\u202e 高吗？")
+    assert session.turns[0].question == "[31m灯塔 高吗？" == session.model.prompts[0].question
+
+
 def test_reset_forgets_the_conversation(talk):
     session = talk(["一。"], ["二。"], guard=False)
     session.ask("1？")
