@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         AnswerTeacher,
         BaseModel,
         ChatFrontend,
+        Engine,
         Filter,
         Memory,
         QuestionGenerator,
@@ -51,6 +52,11 @@ def register_chat_frontends() -> list[type[ChatFrontend]]:  # type: ignore[empty
 @hookspec
 def register_base_models() -> list[type[BaseModel]]:  # type: ignore[empty-body]
     """Offer loaders of base models; the first that accepts a name loads it."""
+
+
+@hookspec
+def register_engines() -> list[type[Engine]]:  # type: ignore[empty-body]
+    """Offer engines: they run base models that come as GGUF files, in the place of transformers."""
 
 
 @hookspec

@@ -5,15 +5,16 @@ torch, transformers and peft are imported inside functions: listings and help ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, ClassVar
 
 from camelbell_core.errors import CamelBellError
 from camelbell_core.prompts import Prompt, layout_for
 from camelbell_core.registry import Registry
-from camelbell_core.roles import BaseModel, LanguageModel, TrainableBase
+from camelbell_core.roles import BaseModel, Engine, GgufBase, LanguageModel, TrainableBase
 
 _WINDOW = 4096  # tokens; a small model says nothing sensible beyond, whatever its configuration allows
 
@@ -132,8 +133,73 @@ def open_pretrained(name: str, folder: str | Path, fingerprint: str, license: st
     return TrainableBase(name=name, model=model, tokenizer=tokenizer, fingerprint=fingerprint, license=license)
 
 
+TRANSFORMERS = "transformers"
+
+
+@dataclass(kw_only=True)
+class ChosenBase(BaseModel):
+    """A base with the engine that runs it: talked with there, trained with transformers."""
+
+    name: ClassVar[str] = "chosen"
+    loader: BaseModel
+    base: str  # as its loader knows it
+    engine: Engine | None
+
+    def accepts(self, base: str) -> bool:
+        """Tell whether the base's loader knows the name."""
+        return self.loader.accepts(self.base)
+
+    def slug(self, base: str) -> str:
+        """Return the folder name of the base's loader: adapters fit every engine."""
+        return self.loader.slug(self.base)
+
+    def load(self, base: str, adapter: Path | None = None) -> LanguageModel:
+        """Open the base for talking, with the engine if there is one."""
+        return self.load_several(base, [adapter])[0]
+
+    def load_several(self, base: str, adapters: Sequence[Path | None]) -> list[LanguageModel]:
+        """Open the base for several characters, one adapter or none each; an engine keeps it in memory once."""
+        if self.engine is None:
+            return [self.loader.load(self.base, adapter) for adapter in adapters]
+        file = self.loader.gguf(self.base)
+        if file is None:
+            raise CamelBellError(
+                f"the engine {self.engine.name!r} cannot run the base {self.base!r}: it comes as no GGUF file",
+                f"leave the engine to transformers: --base {self.base}",
+            )
+        return self.engine.load_several(file, adapters)
+
+    def gguf(self, base: str) -> GgufBase | None:
+        """Return the base as a GGUF file, or None where it does not come as one."""
+        return self.loader.gguf(self.base)
+
+    def load_trainable(self, base: str) -> TrainableBase:
+        """Open the base for training, with transformers."""
+        return self.loader.load_trainable(self.base)
+
+
 def loader_for(registry: Registry, base: str) -> BaseModel:
-    """Return the loader that knows a base model's name."""
+    """Return the loader that knows a base model's name, with the engine that runs it.
+
+    ``llamacpp:embedded`` and ``transformers:embedded`` name the engine; else the first that suits this machine takes
+    the bases that come as GGUF files.
+    """
+    engines = registry.offers("engines")
+    wanted, _, plain = base.partition(":")
+    named = plain != "" and wanted in (TRANSFORMERS, *engines)
+    loader = _loader(registry, plain if named else base)
+    if named:
+        engine = None if wanted == TRANSFORMERS else registry.build(Engine, "engines", wanted)
+        return ChosenBase(loader=loader, base=plain, engine=engine)
+    if type(loader).gguf is not BaseModel.gguf:
+        for name in engines:
+            engine = registry.build(Engine, "engines", name)
+            if engine.suits():
+                return ChosenBase(loader=loader, base=base, engine=engine)
+    return loader
+
+
+def _loader(registry: Registry, base: str) -> BaseModel:
     for name in registry.offers("base_models"):
         loader = registry.build(BaseModel, "base_models", name)
         if loader.accepts(base):

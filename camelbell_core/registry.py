@@ -24,6 +24,7 @@ from camelbell_core.roles import (
     AnswerTeacher,
     BaseModel,
     ChatFrontend,
+    Engine,
     Filter,
     Memory,
     Part,
@@ -45,6 +46,7 @@ ROLES: dict[str, type[Part]] = {
     "trainers": Trainer,
     "chat_frontends": ChatFrontend,
     "base_models": BaseModel,
+    "engines": Engine,
     "memories": Memory,
 }
 # The key of character.yaml that chooses parts of a role.

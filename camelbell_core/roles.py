@@ -118,6 +118,18 @@ class TrainableBase:
     license: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class GgufBase:
+    """A base model as one GGUF file, for engines that run such files; ``tokenizer`` opens the one of prompts.py."""
+
+    name: str
+    file: Path
+    tokenizer: Callable[[], Any]
+    metadata: Callable[[], dict[str, Any]]  # what stands in the file's header
+    fingerprint: str
+    license: str = ""
+
+
 class LanguageModel(ABC):
     """A base model, perhaps with an adapter, that continues a prompt."""
 
@@ -154,9 +166,26 @@ class BaseModel(Part):
     def load(self, base: str, adapter: Path | None = None) -> LanguageModel:
         """Open the base, with an adapter where one is given, for talking."""
 
+    def gguf(self, base: str) -> GgufBase | None:
+        """Return the base as a GGUF file, or None where it does not come as one."""
+        return None
+
     @abstractmethod
     def load_trainable(self, base: str) -> TrainableBase:
         """Open the base for training."""
+
+
+@dataclass(kw_only=True)
+class Engine(Part):
+    """Runs bases that come as a GGUF file, for talking; training stays with transformers."""
+
+    @abstractmethod
+    def suits(self) -> bool:
+        """Tell whether it is the better choice on this machine, where nobody names an engine."""
+
+    @abstractmethod
+    def load_several(self, base: GgufBase, adapters: Sequence[Path | None]) -> list[LanguageModel]:
+        """Open the base once, for as many models as there are adapters; None is the bare base."""
 
 
 @dataclass(kw_only=True)

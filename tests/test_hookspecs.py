@@ -20,6 +20,7 @@ ARGUMENTS = {  # plugins outside the repository rely on each of these
     "register_trainers": [],
     "register_chat_frontends": [],
     "register_base_models": [],
+    "register_engines": [],
     "register_memories": [],
     "register_commands": ["cli"],
     "load_seeds": ["character"],

@@ -1,7 +1,7 @@
 """Base models that come as GGUF files in PyPI packages: ``embedded`` (Gemma 3 270M) and ``smollm2``.
 
-Their files are found through the packages' metadata, checked against a SHA-256 pinned here, and turned
-once into a plain transformers folder in the cache.
+Their files are found through the packages' metadata, checked against a SHA-256 pinned here, and put together
+once in the cache: for an engine as the GGUF file that they are, for training as a plain transformers folder.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from camelbell_core import hookimpl
-from camelbell_core.roles import BaseModel, LanguageModel, TrainableBase
+from camelbell_core.roles import BaseModel, GgufBase, LanguageModel, TrainableBase
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,23 @@ class PackagedBase(BaseModel):
         from camelbell_core.model import TorchModel
 
         return TorchModel(self.load_trainable(base), adapter)
+
+    def gguf(self, base: str) -> GgufBase:
+        """Return the model as the file that it is; the first time, put it together in the cache."""
+        from camelbell_core.tokens import FileTokenizer
+        from camelbell_plugins.base_gguf.convert import cached_file
+        from camelbell_plugins.base_gguf.header import read_header
+
+        package = PACKAGES[base]
+        folder = cached_file(base, package)
+        return GgufBase(
+            name=base,
+            file=folder / "model.gguf",
+            tokenizer=lambda: FileTokenizer(folder),
+            metadata=lambda: read_header(folder / "model.gguf").metadata,
+            fingerprint=package.sha256,
+            license=package.license,
+        )
 
     def load_trainable(self, base: str) -> TrainableBase:
         """Open the model for training; the first time, convert its file into the cache."""

@@ -1,10 +1,11 @@
-"""From a packaged GGUF file to a plain transformers folder in the cache, once."""
+"""From the packages of a GGUF file to the cache, once: whole, to be run as it is, and as a transformers folder."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -14,15 +15,50 @@ from camelbell_core.character import data_dir
 from camelbell_core.errors import CamelBellError, ModelMismatch
 from camelbell_plugins.base_gguf import Package
 from camelbell_plugins.base_gguf.header import Header, Tensor, read_header
-from camelbell_plugins.base_gguf.tokenizer import build_tokenizer
+from camelbell_plugins.base_gguf.tokenizer import build_backend, build_tokenizer
 
 _FORMAT = 1  # raised when the folder that is written changes
+_SPECIAL = {"bos": "bos", "eos": "eos", "pad": "padding"}
 
 
 def cached_folder(base: str, package: Package) -> Path:
     """Return the transformers folder of a packaged model, made now if the cache has none."""
-    folder = data_dir() / "models" / f"{base}-{package.sha256[:12]}-{_FORMAT}"
-    if (folder / "config.json").is_file():
+
+    def make(draft: Path) -> None:
+        file = assemble(package, draft / "model.gguf")
+        write_folder(read_header(file), file, draft)
+        file.unlink()
+
+    return _cached(f"{base}-{package.sha256[:12]}-{_FORMAT}", "config.json", package, make)
+
+
+def cached_file(base: str, package: Package) -> Path:
+    """Return the folder with the packaged model's ``model.gguf`` and its tokenizer, made now if the cache has none.
+
+    Neither torch nor transformers is imported for it.
+    """
+
+    def make(draft: Path) -> None:
+        header = read_header(assemble(package, draft / "model.gguf"))
+        write_tokenizer(header.metadata, draft)
+
+    return _cached(f"{base}-{package.sha256[:12]}-gguf-{_FORMAT}", "special.json", package, make)
+
+
+def write_tokenizer(metadata: dict[str, Any], folder: Path) -> None:
+    """Write ``tokenizer.json`` as the tokenizers library reads it, and ``special.json`` beside it."""
+    build_backend(metadata).save(str(folder / "tokenizer.json"), pretty=False)
+    special: dict[str, Any] = {
+        f"{name}_token_id": metadata[f"tokenizer.ggml.{key}_token_id"] for name, key in _SPECIAL.items()
+    }
+    special["chat_template"] = metadata.get("tokenizer.chat_template")
+    (folder / "special.json").write_text(json.dumps(special, ensure_ascii=False), encoding="utf-8")
+
+
+def _cached(name: str, last: str, package: Package, make: Callable[[Path], None]) -> Path:
+    """Return a folder of the model cache that holds the file ``last``; ``make`` fills it where it is not there."""
+    folder = data_dir() / "models" / name
+    if (folder / last).is_file():
         return folder
     if package.notice:
         print(package.notice, file=sys.stderr)
@@ -30,22 +66,21 @@ def cached_folder(base: str, package: Package) -> Path:
 
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
-            if not (folder / "config.json").is_file():
-                _convert(package, folder)
+        with FileLock(folder.parent / f"{name}.lock"):
+            if not (folder / last).is_file():
+                _make(folder, make)
     except OSError as error:
         raise CamelBellError(f"cannot write the model cache {str(folder)!r}: {error.strerror or error}") from error
     return folder
 
 
-def _convert(package: Package, folder: Path) -> None:
-    draft = folder.with_suffix(".new")
-    shutil.rmtree(draft, ignore_errors=True)
+def _make(folder: Path, make: Callable[[Path], None]) -> None:
+    draft = folder.parent / f"{folder.name}.new"
+    for old in (draft, folder):
+        shutil.rmtree(old, ignore_errors=True)
     draft.mkdir()
     try:
-        file = assemble(package, draft / "model.gguf")
-        write_folder(read_header(file), file, draft)
-        file.unlink()
+        make(draft)
         draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -173,10 +208,9 @@ def _shape(metadata: dict[str, Any], prefix: str) -> dict[str, Any]:
         "max_position_embeddings": "context_length",
         "rms_norm_eps": "attention.layer_norm_rms_epsilon",
     }
-    special = {"bos": "bos", "eos": "eos", "pad": "padding"}
     return {
         **{name: metadata[f"{prefix}.{key}"] for name, key in keys.items()},
-        **{f"{name}_token_id": metadata[f"tokenizer.ggml.{key}_token_id"] for name, key in special.items()},
+        **{f"{name}_token_id": metadata[f"tokenizer.ggml.{key}_token_id"] for name, key in _SPECIAL.items()},
         "vocab_size": len(metadata["tokenizer.ggml.tokens"]),
         "dtype": "bfloat16",
     }

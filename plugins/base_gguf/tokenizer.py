@@ -1,4 +1,4 @@
-"""The tokenizer that a GGUF file describes, as a transformers tokenizer."""
+"""The tokenizer that a GGUF file describes: as the tokenizers library has it, and as a transformers tokenizer."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 _CONTROL, _USER_DEFINED = 3, 4  # token types of llama.cpp
 
 
-def build_tokenizer(metadata: dict[str, Any]) -> Any:
-    """Return the tokenizer of a Gemma (sentencepiece BPE) or byte-level BPE file.
+def build_backend(metadata: dict[str, Any]) -> Any:
+    """Return the tokenizer of a Gemma (sentencepiece BPE) or byte-level BPE file, as a ``tokenizers.Tokenizer``.
 
     It adds no special token by itself: prompts.py writes <bos>.
     """
@@ -18,27 +18,43 @@ def build_tokenizer(metadata: dict[str, Any]) -> Any:
     return tokenizer
 
 
+def build_tokenizer(metadata: dict[str, Any]) -> Any:
+    """Return the same tokenizer for transformers."""
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=build_backend(metadata), **_special(metadata))
+    tokenizer.chat_template = metadata.get("tokenizer.chat_template")
+    return tokenizer
+
+
 def _gemma(metadata: dict[str, Any]) -> Any:
-    from transformers import GemmaTokenizer
+    from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
+    from tokenizers.models import BPE
 
     # Tokens of blanks are spelled with real blanks in the file, with U+2581 in the tokenizer's own text.
     tokens = ["\u2581" * len(t) if " " in t and not t.strip() else t for t in metadata["tokenizer.ggml.tokens"]]
     vocabulary = {token: number for number, token in enumerate(tokens)}
-    return GemmaTokenizer(vocab=vocabulary, merges=_merges(tokens, vocabulary), **_special(metadata))
+    unknown = _special(metadata)["unk_token"]
+    merges = _merges(tokens, vocabulary)
+    tokenizer = Tokenizer(BPE(vocabulary, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Replace(" ", "\u2581")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
+    return tokenizer
 
 
 def _byte_level(metadata: dict[str, Any]) -> Any:
-    from tokenizers.pre_tokenizers import Digits, Sequence
-    from transformers import GPT2Tokenizer, PreTrainedTokenizerFast
+    from tokenizers import Tokenizer, decoders, pre_tokenizers
+    from tokenizers.models import BPE
 
     vocabulary = {token: number for number, token in enumerate(metadata["tokenizer.ggml.tokens"])}
     merges = [tuple(merge.split(" ")) for merge in metadata["tokenizer.ggml.merges"]]
-    backend = GPT2Tokenizer(vocab=vocabulary, merges=merges, **_special(metadata)).backend_tokenizer
+    tokenizer = Tokenizer(BPE(vocabulary, merges, continuing_subword_prefix="", end_of_word_suffix=""))
+    split: Any = pre_tokenizers.ByteLevel(add_prefix_space=False)
     if metadata.get("tokenizer.ggml.pre") == "smollm":  # each digit stands alone
-        backend.pre_tokenizer = Sequence([Digits(individual_digits=True), backend.pre_tokenizer])
-    # GPT2Tokenizer would put its own splitting back when it is opened again.
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **_special(metadata))
-    tokenizer.chat_template = metadata.get("tokenizer.chat_template")
+        split = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), split])
+    tokenizer.pre_tokenizer = split
+    tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
 
 
@@ -72,6 +88,5 @@ def _add_marked(tokenizer: Any, metadata: dict[str, Any]) -> None:
         found = [tokens[i] for i in (types == kind).nonzero()[0]]
         return [AddedToken(token, special=special, normalized=False) for token in found if token in known]
 
-    control, user = marked(_CONTROL, True), marked(_USER_DEFINED, False)
-    tokenizer.add_tokens(control, special_tokens=True)
-    tokenizer.add_tokens(user)
+    tokenizer.add_special_tokens(marked(_CONTROL, True))
+    tokenizer.add_tokens(marked(_USER_DEFINED, False))
