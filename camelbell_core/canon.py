@@ -74,7 +74,7 @@ class Canon:
         self.facts = {fact.id: fact for fact in facts}
         self.chapters = tuple(chapters)
         self.questions: list[Question] = []  # those that relations give, with their answers
-        self._extra = extra
+        self.extra = extra  # text that counts as known beside the facts
 
     @cached_property
     def names(self) -> NameIndex:
@@ -84,7 +84,7 @@ class Canon:
     @cached_property
     def vocabulary(self) -> str:
         """All text of the canon, folded, for telling known words from unknown names."""
-        texts = [self._extra]
+        texts = [self.extra]
         for fact in self.facts.values():
             texts += [*fact.text.values(), *fact.voice.values(), *(a for asks in fact.ask.values() for a in asks)]
             texts += fact.answer

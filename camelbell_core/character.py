@@ -17,6 +17,7 @@ from camelbell_core.canon import Canon, read_canon
 from camelbell_core.checked_yaml import Document, suggest
 from camelbell_core.dialogues import read_dialogues
 from camelbell_core.errors import BundleError, CamelBellError, Problem
+from camelbell_core.kept import Kept
 from camelbell_core.records import Fact, Question, Seed
 from camelbell_core.slots import Value, slot_names
 
@@ -134,6 +135,7 @@ class Character:
         self.document = document
         self.problems: list[Problem] = []
         self.extra_seeds: list[Seed] = []
+        self._found_right = False  # this very state of the bundle, at an earlier start
 
     @property
     def name(self) -> str:
@@ -229,12 +231,25 @@ class Character:
         return [*self.own_seeds, *self.extra_seeds]
 
     @cached_property
+    def _kept(self) -> Kept:
+        return Kept(self.root, self.seeds, data_dir() / "bundles")
+
+    @property
+    def digest(self) -> str:
+        """A hash of all that the canon and the dialogues are made of."""
+        return self._kept.digest
+
+    @cached_property
     def canon(self) -> Canon:
         """The canon; a hand-written answer counts as a fact of the character too."""
-        known = [*self.config.name.values(), *(self.fill(p, lang) for lang, p in self.config.persona.items())]
-        known += [t for values in self.slots.values() for v in values for t in v.texts.values() if v.source != INVENTED]
-        canon, problems = read_canon(self.root / "canon", self.languages, "\n".join(known), self.config.entity)
-        self.problems.extend(problems)
+        canon = self._kept.canon()
+        self._found_right = canon is not None
+        if canon is None:
+            known = [*self.config.name.values(), *(self.fill(p, lang) for lang, p in self.config.persona.items())]
+            values = (value for values in self.slots.values() for value in values if value.source != INVENTED)
+            known += (text for value in values for text in value.texts.values())
+            canon, problems = read_canon(self.root / "canon", self.languages, "\n".join(known), self.config.entity)
+            self.problems.extend(problems)
         for seed in self.seeds:
             if seed.answers:
                 fact = Fact(id=f"seed-{seed.name}", about=(), text=seed.answers, voice=seed.answers, ask=seed.texts)
@@ -242,18 +257,25 @@ class Character:
         if self.config.entity and self.config.entity not in canon.entities:
             what = f"unknown entity {self.config.entity!r}" + suggest(self.config.entity, canon.entities)
             self.problems.append(self.document.problem(("entity",), what))
+        if words := self._kept.vocabulary():
+            canon.__dict__["vocabulary"] = words  # in the place of what it would work out
         return canon
 
     @cached_property
     def dialogues(self) -> list[Question]:
         """The questions of the bundle's dialogue files, and those that the canon's relations give."""
+        canon = self.canon
+        kept = self._kept.dialogues() if self._found_right else None
+        return [*(self._read_dialogues() if kept is None else kept), *canon.questions]
+
+    def _read_dialogues(self) -> list[Question]:
         questions, problems = read_dialogues(self.root / "dialogues", self.canon, self.languages)
         self.problems.extend(problems)
         filled = []
         for q in questions:
             text, answer, *said = (self.fill(words, q.language) for words in (q.text, q.answer, *q.history))
             filled.append(replace(q, text=text, answer=answer, history=tuple(said)))
-        return [*filled, *self.canon.questions]
+        return filled
 
     @cached_property
     def answers_by_fact(self) -> dict[str, list[Question]]:
@@ -269,13 +291,18 @@ class Character:
         for language in self.languages:
             if self.config.persona and not self.config.persona.get(language):
                 self.problems.append(self.document.problem(("persona",), f"lacks the language {language}"))
-        _ = self.slots, self.own_seeds, self.canon, self.dialogues
+        _ = self.slots, self.own_seeds, self.canon
+        if not self._found_right:
+            _ = self.dialogues
         for document, file in self._seed_files:
             for slot, rows in file.slots.items():
                 for number, row in enumerate(rows):
                     if row.entity and row.entity not in self.canon.entities:
                         what = f"unknown entity {row.entity!r}" + suggest(row.entity, self.canon.entities)
                         self.problems.append(document.problem(("slots", slot, number), what))
+        if not self._found_right and not self.problems:
+            self._kept.keep(self.canon, self.dialogues, {f"seed-{seed.name}" for seed in self.seeds if seed.answers})
+            self._found_right = True
         return in_order(self.problems)
 
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from tiny_base import EN, PROMPTS, ZH, open_base, reciter, tiny_tokenizer
 
-from camelbell_core import model
+from camelbell_core import hookimpl, model
 from camelbell_core.errors import CamelBellError
 from camelbell_core.model import TorchModel, best_dtype, loader_for, open_pretrained
 from camelbell_core.prompts import Prompt, layout_for
 from camelbell_core.registry import build_registry
-from camelbell_core.roles import TrainableBase
+from camelbell_core.roles import BaseModel, Engine, GgufBase, TrainableBase
 from camelbell_plugins.base_gguf import PackagedBase
 from camelbell_plugins.base_hub import HubBase
 
@@ -227,9 +227,97 @@ def test_the_type_is_bfloat16_where_the_processor_computes_in_it(
 
 def test_the_name_chooses_the_loader(tiny_bases: dict[str, Path]) -> None:
     registry = build_registry()
-    loaders = {name: type(loader_for(registry, name)) for name in ("embedded", "smollm2", "org/name")}
-    assert loaders == {"embedded": PackagedBase, "smollm2": PackagedBase, "org/name": HubBase}
+    loaders = {name: type(loader_for(registry, f"transformers:{name}").loader) for name in ("embedded", "smollm2")}
+    assert loaders == {"embedded": PackagedBase, "smollm2": PackagedBase}
+    assert isinstance(loader_for(registry, "org/name"), HubBase)
     assert isinstance(loader_for(registry, str(tiny_bases["gemma3-chat"])), HubBase)
+
+
+@dataclass(kw_only=True)
+class Brass(Engine):
+    """An engine that suits this machine as the class says, and keeps what it is given."""
+
+    name: ClassVar[str] = "brass"
+    here: ClassVar[bool] = True
+
+    def suits(self) -> bool:
+        return self.here
+
+    def load_several(self, base: GgufBase, adapters: Sequence[Path | None]) -> list[Any]:
+        return [(base, adapter) for adapter in adapters]
+
+
+@dataclass(kw_only=True)
+class Tin(BaseModel):
+    """A base that comes as a GGUF file."""
+
+    name: ClassVar[str] = "tin"
+
+    def accepts(self, base: str) -> bool:
+        return base == "tin"
+
+    def slug(self, base: str) -> str:
+        return f"slug-{base}"
+
+    def gguf(self, base: str) -> GgufBase:
+        return GgufBase(name=base, file=Path("x.gguf"), tokenizer=str, metadata=dict, fingerprint="")
+
+    def load(self, base: str, adapter: Path | None = None) -> Any:
+        return f"transformers {base}", adapter
+
+    def load_trainable(self, base: str) -> Any:
+        return f"trainable {base}"
+
+
+@pytest.fixture
+def metals(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A registry with one such base, and one such engine in the place of the shipped one."""
+
+    class Plugin:
+        @hookimpl
+        def register_base_models(self) -> list[Any]:
+            return [Tin]
+
+        @hookimpl
+        def register_engines(self) -> list[Any]:
+            return [Brass]
+
+    registry = build_registry()
+    registry.manager.unregister(name="base_llamacpp")
+    registry.manager.register(Plugin(), "metals")
+    return registry
+
+
+def test_an_engine_that_suits_the_machine_talks_where_nobody_names_one(
+    metals: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = loader_for(metals, "tin")
+    base, adapter = loader.load("tin", Path("a"))  # type: ignore[misc]
+    assert (base.name, adapter) == ("tin", Path("a"))
+    assert loader.slug("tin") == "slug-tin"  # adapters lie in one place for every engine
+    assert loader.load_trainable("tin") == "trainable tin"
+    monkeypatch.setattr(Brass, "here", False)
+    assert isinstance(loader_for(metals, "tin"), Tin)
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_an_engine_that_is_named_talks(metals: Any, monkeypatch: pytest.MonkeyPatch, here: bool) -> None:
+    monkeypatch.setattr(Brass, "here", here)
+    by_brass, by_torch = loader_for(metals, "brass:tin"), loader_for(metals, "transformers:tin")
+    base, _ = by_brass.load("brass:tin")  # type: ignore[misc]
+    assert base.name == "tin"
+    assert by_torch.load("transformers:tin") == ("transformers tin", None)
+    for name, loader in (("brass:tin", by_brass), ("transformers:tin", by_torch)):
+        assert loader.slug(name) == "slug-tin"
+        assert loader.load_trainable(name) == "trainable tin"
+
+
+def test_an_engine_refuses_a_base_that_is_no_gguf_file(metals: Any, tiny_bases: dict[str, Path]) -> None:
+    folder = str(tiny_bases["gemma3-chat"])
+    assert isinstance(loader_for(metals, folder), HubBase)
+    with pytest.raises(CamelBellError) as caught:
+        loader_for(metals, f"brass:{folder}").load("")
+    assert caught.value.message == f"the engine 'brass' cannot run the base {folder!r}: it comes as no GGUF file"
 
 
 @pytest.mark.parametrize("name", ["", "nonsense", "哈利/波特", "a/b/c", "/no/such/folder", "embedded "])

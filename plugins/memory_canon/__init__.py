@@ -245,16 +245,11 @@ class CanonMemory(Memory):
 
     def _digest(self, character: Character) -> str:
         """Return a hash of all that the index is made of."""
-        from dataclasses import astuple
-
         from camelbell_core.records import content_id
 
-        made_of: list[str] = [str(_FORMAT), str(self.name_weight), self._words.me]
+        made_of = [str(_FORMAT), str(self.name_weight), self._words.me, character.digest]
         if self._retriever:
             made_of.append(content_id(self._file.read_bytes().hex()))
-        made_of += (repr(astuple(fact)) for fact in self._canon.facts.values())
-        made_of += (f"{q.text}={q.answer}:{q.facts}:{q.kind}:{q.language}" for q in character.dialogues if q.facts)
-        made_of += (f"{entity.id}={entity.all_names()}" for entity in self._canon.entities.values())
         return content_id(*made_of)
 
 
