@@ -388,11 +388,12 @@ def _progress(label: str) -> Iterator[Ticker]:
 
 
 def _speaker(run: Run, base: str, adapter: Path | None, no_adapter: bool) -> Any:
+    from camelbell_core.model import loader_for
     from camelbell_core.pipeline import find_adapter, load_model
 
     chosen = base or run.character.config.base
     folder = None if no_adapter else adapter or find_adapter(run, chosen)
-    if folder is None and not no_adapter:
+    if folder is None and not no_adapter and loader_for(run.registry, chosen).trainable:
         hint = f"train one: camelbell run {run.character.name}"
         click.echo(f"note: there is no adapter for the base {chosen!r} yet, so the bare model talks; {hint}", err=True)
     return load_model(run, chosen, folder)

@@ -150,7 +150,9 @@ class LanguageModel(ABC):
 
 @dataclass(kw_only=True)
 class BaseModel(Part):
-    """Loads base models by name or path."""
+    """Loads base models by name or path; what is not ``trainable`` takes no adapter."""
+
+    trainable: ClassVar[bool] = True
 
     @abstractmethod
     def accepts(self, base: str) -> bool:
