@@ -120,14 +120,19 @@ class TrainableBase:
 
 @dataclass(frozen=True, kw_only=True)
 class GgufBase:
-    """A base model as one GGUF file, for engines that run such files; ``tokenizer`` opens the one of prompts.py."""
+    """A base model as one GGUF file, for engines that run such files.
+
+    ``tokenizer`` opens the tokenizer for prompts.py, ``metadata`` reads what stands in the file's header, and
+    ``write_half`` writes the same base with weights in float16, for measuring what quantisation costs.
+    """
 
     name: str
     file: Path
     tokenizer: Callable[[], Any]
-    metadata: Callable[[], dict[str, Any]]  # what stands in the file's header
+    metadata: Callable[[], dict[str, Any]]
     fingerprint: str
     license: str = ""
+    write_half: Callable[[Path], None] | None = None
 
 
 class LanguageModel(ABC):

@@ -7,6 +7,7 @@ once in the cache: for an engine as the GGUF file that they are, for training as
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -79,6 +80,7 @@ class PackagedBase(BaseModel):
         """Return the model as the file that it is; the first time, put it together in the cache."""
         from camelbell_core.tokens import FileTokenizer
         from camelbell_plugins.base_gguf.convert import cached_file
+        from camelbell_plugins.base_gguf.half import write_half
         from camelbell_plugins.base_gguf.header import read_header
 
         package = PACKAGES[base]
@@ -87,7 +89,8 @@ class PackagedBase(BaseModel):
             name=base,
             file=folder / "model.gguf",
             tokenizer=lambda: FileTokenizer(folder),
-            metadata=lambda: read_header(folder / "model.gguf").metadata,
+            metadata=cache(lambda: read_header(folder / "model.gguf").metadata),
+            write_half=lambda target: write_half(folder / "model.gguf", target),
             fingerprint=package.sha256,
             license=package.license,
         )

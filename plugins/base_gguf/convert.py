@@ -161,7 +161,7 @@ def _weights(header: Header, file: Path, config: Any) -> Iterator[tuple[str, Any
             missing.append(name)
             continue
         kind = GGMLQuantizationType(source.type)
-        values = torch.from_numpy(np.array(dequantize(_raw(data, source, kind), kind))).reshape(source.shape)
+        values = torch.from_numpy(np.array(dequantize(raw_weights(data, source, kind), kind))).reshape(source.shape)
         values = _as_transformers(stem, values, config)
         if values.shape != parameter.shape:
             raise ModelMismatch(f"the tensor {name} has the shape {tuple(values.shape)}, not {tuple(parameter.shape)}")
@@ -170,7 +170,8 @@ def _weights(header: Header, file: Path, config: Any) -> Iterator[tuple[str, Any
         raise ModelMismatch(f"the model file lacks the tensor {missing[0]} and {len(missing) - 1} more")
 
 
-def _raw(data: Any, tensor: Tensor, kind: Any) -> Any:
+def raw_weights(data: Any, tensor: Tensor, kind: Any) -> Any:
+    """Return a tensor's bytes as the gguf package dequantises them."""
     import numpy as np
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 

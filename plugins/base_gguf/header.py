@@ -31,10 +31,11 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The metadata of a GGUF file and its table of tensors."""
+    """The metadata of a GGUF file, its table of tensors, and where in the file the metadata begins and ends."""
 
     metadata: dict[str, Any]
     tensors: dict[str, Tensor]
+    keys: tuple[int, int] = (0, 0)
 
 
 class _Reader:
@@ -81,15 +82,17 @@ def _read(file: Path) -> Header:
     if reader.scalar("I") != 0x46554747 or reader.scalar("I") not in (2, 3):
         raise ModelMismatch(f"{file} is not a GGUF file of version 2 or 3")
     tensor_count, key_count = reader.scalar("Q"), reader.scalar("Q")
-    metadata = {}
+    metadata, first = {}, reader.at
     for _ in range(key_count):
         key = reader.string()
         metadata[key] = reader.value(reader.scalar("I"))
-    rows = {}
+    rows, last = {}, reader.at
     for _ in range(tensor_count):
         name, axes = reader.string(), reader.scalar("I")
         shape = tuple(reader.scalar("Q") for _ in range(axes))
         rows[name] = (shape[::-1], reader.scalar("I"), reader.scalar("Q"))
     step = metadata.get("general.alignment", 32)
     start = (reader.at + step - 1) // step * step
-    return Header(metadata, {name: Tensor(shape, kind, start + at) for name, (shape, kind, at) in rows.items()})
+    return Header(
+        metadata, {name: Tensor(shape, kind, start + at) for name, (shape, kind, at) in rows.items()}, (first, last)
+    )
