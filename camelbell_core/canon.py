@@ -60,6 +60,7 @@ class CanonFile(_Strict):
     entities: dict[str, EntityRow] = {}
     facts: list[FactRow] = []
     roles: dict[str, dict[str, list[str]]] = {}
+    asks: dict[str, dict[str, list[str]]] = {}
     relations: list[dict[str, str | list[str]]] = []
     timeline: TimelineRow | None = None
 
@@ -160,13 +161,20 @@ def _read_relations(
             lacking = [language for language in languages if not all(map(str.strip, words.get(language) or [""]))]
             if lacking:
                 problems.append(document.problem(("roles", name), f"has no word in {', '.join(lacking)}"))
+    asks = {name: texts for _, row in rows for name, texts in row.asks.items()}
+    for document, row in rows:
+        for name, texts in row.asks.items():
+            if name not in roles:
+                problems.append(document.problem(("asks", name), f"unknown role {name!r}" + suggest(name, roles)))
+            if any("{b}" not in text for some in texts.values() for text in some):
+                problems.append(document.problem(("asks", name), "each way to ask names {b}, whose " + name + " it is"))
     relations = []
     for document, row in rows:
         for number, pair in enumerate(row.relations):
             relation, wrong = _relation(canon, pair, roles, languages)
             problems += [document.problem(("relations", number), what) for what in wrong]
             relations += [relation] if relation and not wrong else []
-    facts, canon.questions = Speller(roles, canon.entities, languages, entity, canon.names).spell(relations)
+    facts, canon.questions = Speller(roles, canon.entities, languages, entity, canon.names, asks).spell(relations)
     for fact in facts:
         canon.facts.setdefault(fact.id, fact)
 

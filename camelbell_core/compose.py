@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from random import Random
 
 from camelbell_core.character import Character, Voice
+from camelbell_core.first_person import in_first_person
 from camelbell_core.names import unknown_names
 from camelbell_core.records import Fact, Recall
 
@@ -77,12 +78,12 @@ def _tell(character: Character, language: str, question: str, fact: Fact) -> str
     """Return the telling of a fact that says most of what the question does not.
 
     "Fleur." answers whom Bill married, not who married Fleur. The character's own telling comes first, then the
-    answers of the bundle's dialogues, then the statement; one that speaks of the character by name is never said.
+    answers of the bundle's dialogues, then the statement, put in the first person.
     """
     names, me = character.canon.names, character.config.entity
     own = [q.answer for q in character.answers_by_fact.get(fact.id, ()) if q.language == language]
-    stated = fact.text.get(language, "")
-    tellings = [fact.told(language), *own, *([stated] if stated and me not in names.ids(stated) else [])]
+    stated = in_first_person(fact.text.get(language, ""), language, names, me)
+    tellings = [fact.told(language), *own, *([stated] if stated else [])]
     asked = {*names.ids(question), me}
     wanted = [item for item in fact.answer if item in character.canon.missing(fact, question)]
 

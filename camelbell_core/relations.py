@@ -5,6 +5,8 @@ A canon file lists pairs of roles, and the words of each role::
     roles:
       mother: {zh: [妈妈, 母亲], en: [mother, mum]}
       daughter: {zh: [女儿], en: [daughter]}
+    asks:  # ways to ask who is a role of {b}, beside those that fit every role
+      mother: {zh: [谁生了{b}？], en: [Who gave birth to {b}?]}
     relations:
       - {mother: molly_weasley, daughter: ginny_weasley}
       - {friend: [harry_potter, ron_weasley], known_from: "1-6"}
@@ -19,6 +21,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
+from types import MappingProxyType
 
 from camelbell_core.names import NameIndex
 from camelbell_core.records import Entity, Fact, Point, Question
@@ -49,6 +52,7 @@ _VERBS = (
     (r"I is ", "I'm "), (" is I.", " is me."), ("Is you ", "Are you "), ("Isn't you ", "Aren't you "), ("you is ", "you are "),
     ("is you to ", "are you to "), ("is you related", "are you related"),
 )  # fmt: skip
+_OF_YOU = ((" is you?", " are you?"),)
 # Kinship words that a mistaken question may put in the place of another: nobody is two of them to one person.
 _KIN = (
     "mother father son daughter brother sister husband wife uncle aunt nephew niece cousin grandfather grandmother "
@@ -86,9 +90,10 @@ class Speller:
 
     def __init__(
         self, roles: Mapping[str, Mapping[str, Sequence[str]]], entities: Mapping[str, Entity],
-        languages: Sequence[str], me: str, names: NameIndex,
+        languages: Sequence[str], me: str, names: NameIndex, asks: Mapping[str, Mapping[str, Sequence[str]]] = MappingProxyType({}),
     ) -> None:  # fmt: skip
         self._names = names
+        self._asks = asks
         self._roles = roles
         self._entities = entities
         self._languages = [language for language in languages if language in _TELL]
@@ -161,6 +166,11 @@ class Speller:
                 for templates, some in ((_WHO, own), (_WHAT, own[:1]))
                 for template in templates[language]
                 for word in some
+            ]
+            asks += [
+                self._say(template, side, "", language, "you")
+                for side in both_sides
+                for template in self._asks.get(side.role, {}).get(language, ())
             ]
             ask[language] = tuple(dict.fromkeys(asks))
         people = [entity for entity in (view.first, view.second) if entity != self._me]
@@ -240,7 +250,7 @@ class Speller:
         text = template.replace("{b's}", name(view.second, True)).replace("{role}", word)
         text = text.replace("{a}", name(view.first)).replace("{b}", name(view.second))
         if language == "en" and pronouns:
-            for wrong, right in _VERBS if view.first == self._me else ():
+            for wrong, right in _VERBS if view.first == self._me else _OF_YOU if view.second == self._me else ():
                 text = text.replace(wrong, right)
         return text[:1].upper() + text[1:] if begins else text
 

@@ -707,3 +707,22 @@ def test_a_canon_may_hold_words_of_more_languages_than_the_character_speaks(tmp_
 def test_a_language_that_pairs_are_not_spelt_in_has_no_facts_of_them(tmp_path: Path) -> None:
     canon, _ = read(tmp_path, "friend: [ada, bea]", "fr", ROLES.replace("en: ", "fr: "))
     assert (canon.facts, canon.questions) == ({}, [])
+
+
+def test_a_role_has_ways_of_its_own_to_be_asked_for(tmp_path: Path) -> None:
+    own = "asks:\n  mother: {zh: ['谁生了{b}？'], en: ['Who gave birth to {b}?', 'Whose child is {b}?']}\n"
+    canon, problems = read(tmp_path, "mother: ada, daughter: lumen\nfriend: [ada, bea]", roles=own + ROLES)
+    assert problems == []
+    asked = canon.facts["r-ada-mother-lumen"].ask
+    assert "谁生了你？" in asked["zh"]
+    assert {"Who gave birth to you?", "Whose child are you?"} < set(asked["en"])
+    assert not any("birth" in ask for ask in canon.facts["r-ada-friend-bea"].ask["en"])
+
+
+def test_ways_to_ask_for_an_unknown_role_or_for_nobody_are_mistakes(tmp_path: Path) -> None:
+    own = "asks:\n  mothr: {en: ['Who bore {b}?']}\n  friend: {en: ['Who is a friend?']}\n"
+    _, problems = read(tmp_path, "friend: [ada, bea]", roles=own + ROLES)
+    assert problems == [
+        "ties.yaml:2: asks.mothr: unknown role 'mothr'; did you mean \"mother\"?",
+        "ties.yaml:3: asks.friend: each way to ask names {b}, whose friend it is",
+    ]
