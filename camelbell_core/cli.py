@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from camelbell_core.registry import Registry
 
 _PRESETS = click.option(
-    "--preset", default="quick", show_default=True, help="How much work: quick, full, or one of the bundle's."
+    "--preset",
+    default="",
+    help="How much work: quick, full, or one of the bundle's (default: the one for the base, else quick).",
 )
 _BASE = click.option(
     "--base", default="", help="Base model: embedded, smollm2, a folder or a hub id (default: the bundle's)."
@@ -154,7 +156,7 @@ def questions(name: str, count: int | None, preset: str, workspace: Path | None,
     from camelbell_core.pipeline import make_questions
 
     with opened_run(name, workspace, characters) as run:
-        report = make_questions(run, count or run.character.preset(preset).questions)
+        report = make_questions(run, count or run.character.preset(preset or "quick").questions)
     click.echo(_told_questions(report))
 
 
@@ -196,8 +198,8 @@ def train(
     from camelbell_core import pipeline
 
     with opened_run(name, workspace, characters) as run:
-        chosen = base or run.character.config.base
-        report = pipeline.train(run, chosen, run.character.preset(preset), language)
+        chosen, plan = pipeline.choose_work(run, base, preset)
+        report = pipeline.train(run, chosen, plan, language)
         click.echo(_told_training(report, pipeline.adapter_folder(run, chosen)))
 
 
@@ -301,8 +303,7 @@ def run_all(name: str, base: str, preset: str, workspace: Path | None, character
     from camelbell_core.session import Settings
 
     with opened_run(name, workspace, characters) as run:
-        chosen = base or run.character.config.base
-        plan = run.character.preset(preset)
+        chosen, plan = pipeline.choose_work(run, base, preset)
         click.echo(_told_questions(pipeline.make_questions(run, plan.questions)))
         made = pipeline.make_answers(run, lambda: pipeline.load_model(run, chosen, None))
         click.echo(f"{made['answered']} of {made['questions']} questions answered by {made['teacher']}")

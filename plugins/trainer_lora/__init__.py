@@ -12,6 +12,12 @@ from typing import Any, ClassVar
 from camelbell_core import hookimpl
 from camelbell_core.roles import Trainer, TrainingJob
 
+# The linear layers of a block, by all names that they have: an architecture knows some of them.
+_TARGETS = (
+    *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "gate_up_proj", "down_proj"),
+    *("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"),
+)
+
 
 @dataclass(kw_only=True)
 class LoraTrainer(Trainer):
@@ -25,7 +31,7 @@ class LoraTrainer(Trainer):
     name: ClassVar[str] = "lora"
     r: int = 16
     alpha: int = 32
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    targets: tuple[str, ...] = _TARGETS
     epochs: int = 2
     learning_rate: float = 5e-4
     warmup: float = 0.05
