@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from transformers import PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 
 class ChatGLMConfig(PreTrainedConfig):  # type: ignore[misc]
@@ -54,3 +54,6 @@ class ChatGLMConfig(PreTrainedConfig):  # type: ignore[misc]
         if self.pre_seq_len is not None:
             raise ValueError("pre_seq_len: p-tuning prefixes are not supported; train a LoRA adapter instead")
         super().__post_init__(**kwargs)
+
+
+AutoConfig.register("chatglm", ChatGLMConfig, exist_ok=True)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import AutoModel, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -255,7 +255,7 @@ class ChatGLMModel(ChatGLMPreTrainedModel):
     ) -> tuple[Tensor | None, Tensor]:
         """Return the attention mask, None where every row sees every key, and the position ids."""
         batch, queries = states.shape[:2]
-        before = past.get_seq_length() if past is not None else 0
+        before = int(past.get_seq_length()) if past is not None else 0
         keys = before + queries
         two_streams = self.config.position_encoding_2d
         if place is not None and place.ndim != (3 if two_streams else 2):
@@ -282,7 +282,7 @@ class ChatGLMModel(ChatGLMPreTrainedModel):
                 answer = place[:, 1] > 0 if two_streams else torch.ones_like(now)
             context[:, before:] = ~answer if not before else False
             seen = positions.attention_mask(real, context, queries)
-        longest = past.get_max_cache_shape() if past is not None and past.is_compileable else -1
+        longest = past.get_max_length() if past is not None and past.is_compileable else -1
         if longest > keys:  # a cache of fixed length: the rest of it is empty
             seen = states.new_ones((batch, 1, queries, keys), dtype=torch.bool) if seen is None else seen
             seen = functional.pad(seen, (0, longest - keys))
@@ -393,3 +393,7 @@ class ChatGLMForConditionalGeneration(ChatGLMPreTrainedModel, GenerationMixin): 
     def create_masks_for_generate(self, *args: Any, attention_mask: Tensor | None = None, **kwargs: Any) -> Any:
         """Return the mask as it came: the model makes its own, for a cache of fixed length too."""
         return attention_mask
+
+
+AutoModel.register(ChatGLMConfig, ChatGLMModel, exist_ok=True)
+AutoModelForCausalLM.register(ChatGLMConfig, ChatGLMForConditionalGeneration, exist_ok=True)

@@ -57,10 +57,10 @@ def read_unpacked(name: Any, bits: int, options: Mapping[str, Any]) -> dict[str,
     dtype = options.get("dtype", options.get("torch_dtype"))
     if isinstance(dtype, str):
         dtype = getattr(torch, dtype, None)  # "auto" is no type: that of the scales
-    weights: dict[str, Tensor] = {}
+    state: dict[str, Tensor] = {}  # whole: a weight and its scales may lie in two files
     for file in weight_files(folder):
-        weights |= unpack(_read(file), bits, dtype)
-    return weights
+        state |= _read(file)
+    return unpack(state, bits, dtype)
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -15,8 +15,8 @@ from camelbell_plugins.base_chatglm.configuration import ChatGLMConfig
 
 def answer_columns(ids: Tensor, real: Tensor, config: ChatGLMConfig) -> Tensor:
     """Return which tokens stand at the first ``<sop>`` or behind it, as bool (batch, length)."""
-    first = (ids == config.bos_token_id) & real
-    return first.cumsum(-1).bool()
+    starts: Tensor = (ids == config.bos_token_id) & real
+    return starts.cumsum(-1).bool()
 
 
 def position_ids(ids: Tensor, real: Tensor, config: ChatGLMConfig) -> Tensor:

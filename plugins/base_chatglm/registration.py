@@ -6,47 +6,24 @@ The command line imports every plugin to list it, and must not pay for torch and
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
 
-
-def _register_config() -> None:
-    from transformers import AutoConfig
-
-    from camelbell_plugins.base_chatglm.configuration import ChatGLMConfig
-
-    AutoConfig.register("chatglm", ChatGLMConfig, exist_ok=True)
-
-
-def _register_model() -> None:
-    from transformers import AutoModel, AutoModelForCausalLM
-
-    from camelbell_plugins.base_chatglm.configuration import ChatGLMConfig
-    from camelbell_plugins.base_chatglm.modeling import ChatGLMForConditionalGeneration, ChatGLMModel
-
-    _register_config()
-    AutoModel.register(ChatGLMConfig, ChatGLMModel, exist_ok=True)
-    AutoModelForCausalLM.register(ChatGLMConfig, ChatGLMForConditionalGeneration, exist_ok=True)
-
-
-def _register_tokenizer() -> None:
-    from transformers import AutoTokenizer
-
-    from camelbell_plugins.base_chatglm.configuration import ChatGLMConfig
-    from camelbell_plugins.base_chatglm.tokenization import ChatGLMTokenizer
-
-    _register_config()
-    AutoTokenizer.register(ChatGLMConfig, tokenizer_class=ChatGLMTokenizer, exist_ok=True)
-
-
-_STEPS: dict[str, Callable[[], None]] = {
-    "transformers.models.auto.configuration_auto": _register_config,
-    "transformers.models.auto.modeling_auto": _register_model,
-    "transformers.models.auto.tokenization_auto": _register_tokenizer,
+# Each of our modules registers its classes when it is imported.
+_STEPS = {
+    "transformers.models.auto.configuration_auto": "configuration",
+    "transformers.models.auto.modeling_auto": "modeling",
+    "transformers.models.auto.tokenization_auto": "tokenization",
 }
+
+
+def _register(step: str) -> None:
+    # One of ours that is just being imported, and made transformers come, registers at its own end.
+    import_module(f"{__package__}.{step}")
 
 
 def register_when_imported() -> None:
@@ -54,7 +31,7 @@ def register_when_imported() -> None:
     waiting = {name: step for name, step in _STEPS.items() if name not in sys.modules}
     for name, step in _STEPS.items():
         if name not in waiting:
-            step()
+            _register(step)
     if waiting and not any(isinstance(finder, _Waiting) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Waiting(waiting))
 
@@ -62,7 +39,7 @@ def register_when_imported() -> None:
 class _Waiting(MetaPathFinder):
     """Finds nothing itself; modules that it waits for get a loader that registers after them."""
 
-    def __init__(self, waiting: dict[str, Callable[[], None]]) -> None:
+    def __init__(self, waiting: dict[str, str]) -> None:
         self.waiting = waiting
 
     def find_spec(
@@ -78,7 +55,7 @@ class _Waiting(MetaPathFinder):
 class _Then(Loader):
     """Loads a module as its own loader does, then registers."""
 
-    def __init__(self, loader: Loader, step: Callable[[], None]) -> None:
+    def __init__(self, loader: Loader, step: str) -> None:
         self.loader, self.step = loader, step
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
@@ -89,4 +66,4 @@ class _Then(Loader):
         if module.__spec__ is not None:
             module.__spec__.loader = self.loader
             module.__loader__ = self.loader
-        self.step()
+        _register(self.step)

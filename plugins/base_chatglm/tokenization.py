@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sentencepiece import SentencePieceProcessor
-from transformers import PreTrainedTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizer
+
+from camelbell_plugins.base_chatglm.configuration import ChatGLMConfig
 
 _MODEL = "ice_text.model"
 _SPECIAL = ("[MASK]", "[gMASK]", "[sMASK]", "<unused_0>", "<sop>", "<eop>", "<ENC>", "<dBLOCK>")
@@ -236,3 +238,6 @@ def _blank(found: re.Match[str]) -> str:
     if found[0] == "<n>":
         return "\n"
     return " " * int(found[1]) if found[1] else "\t"
+
+
+AutoTokenizer.register(ChatGLMConfig, tokenizer_class=ChatGLMTokenizer, exist_ok=True)
