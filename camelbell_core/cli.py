@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import warnings
@@ -194,11 +195,18 @@ def filter_answers(name: str, workspace: Path | None, characters: tuple[Path, ..
 def train(
     name: str, base: str, preset: str, language: tuple[str, ...], workspace: Path | None, characters: tuple[Path, ...]
 ) -> None:
-    """Tune a base model on the kept pairs of NAME; goes on from its last checkpoint."""
+    """Tune a base model on the kept pairs of NAME; goes on from its last checkpoint.
+
+    In an empty workspace the pairs are made first, where the teacher asks no service.
+    """
     from camelbell_core import pipeline
 
     with opened_run(name, workspace, characters) as run:
         chosen, plan = pipeline.choose_work(run, base, preset)
+        if pipeline.can_start_at_once(run):
+            click.echo(_told_questions(pipeline.make_questions(run, plan.questions)))
+            pipeline.make_answers(run, lambda: pipeline.load_model(run, chosen, None))
+            click.echo(_told_filter(pipeline.filter_pairs(run)))
         report = pipeline.train(run, chosen, plan, language)
         click.echo(_told_training(report, pipeline.adapter_folder(run, chosen)))
 
@@ -484,6 +492,7 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # What one library deprecates in another is no news to the people who talk to a character.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells at import which of its kernels it lacks
     try:
         registry = build_registry()
         registry.manager.hook.register_commands(cli=cli)

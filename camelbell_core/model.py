@@ -29,6 +29,9 @@ class TorchModel(LanguageModel):
         self.model = base.model.eval()
         limit = getattr(base.model.config, "max_position_embeddings", None) or _WINDOW
         self.window = min(limit, _WINDOW)
+        # The end of a turn by its template, and what else the model ends with when nobody tuned it.
+        own = getattr(base.model.generation_config, "eos_token_id", None)
+        self.end_ids = sorted({*self.layout.end_ids, *(own if isinstance(own, list) else [own])} - {None})
         if adapter is not None:
             from camelbell_core.adapters import attach
 
@@ -63,7 +66,7 @@ class TorchModel(LanguageModel):
                         input_ids,
                         attention_mask=torch.ones_like(input_ids),
                         max_new_tokens=max_tokens,
-                        eos_token_id=self.layout.end_ids,
+                        eos_token_id=self.end_ids,
                         pad_token_id=self.tokenizer.pad_token_id or self.tokenizer.eos_token_id,
                         stopping_criteria=StoppingCriteriaList([should_stop]),
                         streamer=streamer,

@@ -330,6 +330,12 @@ def adapter_folder(run: Run, base: str) -> Path:
     return run.workspace.adapter(model.loader_for(run.registry, base).slug(base))
 
 
+def can_start_at_once(run: Run) -> bool:
+    """Tell whether nothing was made in the workspace yet, and the teacher costs neither money nor time."""
+    empty = not any(file.exists() for file in (run.workspace.questions, run.workspace.pairs, run.workspace.kept))
+    return empty and run.registry.build(AnswerTeacher, "answer_teachers", run.character.config.answers).free
+
+
 def choose_work(run: Run, base: str, preset: str) -> tuple[str, Preset]:
     """Return the base and the preset that the words of a command mean; a base may bring the preset that fits it."""
     if preset:

@@ -45,7 +45,9 @@ class QuestionGenerator(Part):
 
 @dataclass(kw_only=True)
 class AnswerTeacher(Part):
-    """Answers questions in the character's voice."""
+    """Answers questions in the character's voice; ``free`` says that it asks no service and loads no model."""
+
+    free: ClassVar[bool] = False
 
     @abstractmethod
     def answer(self, questions: Iterable[Question], tools: TeacherTools) -> Iterator[Pair]:
