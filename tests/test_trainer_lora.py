@@ -144,8 +144,8 @@ def test_a_batch_is_padded_on_the_right_and_only_answers_are_labelled() -> None:
     batch = collate([Example([5, 6, 7, 8], 2), Example([9, 4], 1)], 0, "cpu")
     assert {name: rows.tolist() for name, rows in batch.items()} == {
         "input_ids": [[5, 6, 7, 8], [9, 4, 0, 0]],
-        "attention_mask": [[1, 1, 1, 1], [1, 1, 0, 0]],
-        "labels": [[-100, -100, 7, 8], [-100, 4, -100, -100]],
+        "places": [1, 2, 4],
+        "targets": [7, 8, 4],
     }
 
 
@@ -226,8 +226,11 @@ def test_the_answer_loss_and_its_gradients_are_those_of_the_models_own_logits(na
     loss, count = answer_loss(tuned, batch)
     loss.backward()
     made = gradients()
-    logits = tuned(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-    expected = functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten(), reduction="sum")
+    labels = torch.full_like(batch["input_ids"], -100)
+    for row, example in enumerate(examples):
+        labels[row, example.prefix : len(example.ids)] = torch.tensor(example.ids[example.prefix :])
+    logits = tuned(input_ids=batch["input_ids"], attention_mask=(batch["input_ids"] != 0).long()).logits
+    expected = functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction="sum")
     expected.backward()
     assert count == sum(len(example.ids) - example.prefix for example in examples) > 64
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)

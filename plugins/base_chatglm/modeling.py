@@ -44,15 +44,61 @@ def rotary_tables(position_ids: Tensor, head_dim: int, dtype: torch.dtype) -> tu
     return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
-def rotate(states: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Return queries or keys (batch, length, heads, head_dim) turned by their positions, half against half.
+def split_and_turn(fused: Tensor, cosines: Tensor, sines: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return queries, keys and values, (batch, length, heads, head_dim), of (batch, length, heads, 3 * head_dim).
 
-    Each stream turns its own part of a head: the first by the position, the second by the block position.
+    Queries and keys are turned by their positions, half against half; each stream turns its own part of a head: the
+    first by the position, the second by the block position.
     """
+    if fused.requires_grad and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        made: tuple[Tensor, Tensor, Tensor] = _SplitAndTurn.apply(fused, cosines, sines)  # type: ignore[no-untyped-call]
+        return made
+    query, key, value = fused.chunk(3, -1)
+    return _turned(query, cosines, sines), _turned(key, cosines, sines), value
+
+
+def _halves(states: Tensor, cosines: Tensor) -> tuple[Tensor, Tensor]:
+    """Return views of the two halves that turn against each other, (..., streams, head_dim / streams / 2)."""
     parts = states.view(*states.shape[:-1], cosines.shape[-2], 2, cosines.shape[-1])
-    first, second = parts[..., 0, :], parts[..., 1, :]
-    turned = (first * cosines - second * sines, second * cosines + first * sines)
-    return torch.stack(turned, -2).flatten(-3)
+    return parts[..., 0, :], parts[..., 1, :]
+
+
+def _turned(states: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    first, second = _halves(states, cosines)
+    made = torch.stack((first * cosines - second * sines, second * cosines + first * sines), -2)
+    return made.flatten(-3)
+
+
+def _turn_into(target: Tensor, states: Tensor, cosines: Tensor, sines: Tensor, way: float) -> None:
+    """Write states turned by their angles (``way`` 1) or back (-1) into a tensor of their shape."""
+    first, second = _halves(states, cosines)
+    into_first, into_second = _halves(target, cosines)
+    torch.mul(first, cosines, out=into_first).addcmul_(second, sines, value=-way)
+    torch.mul(second, cosines, out=into_second).addcmul_(first, sines, value=way)
+
+
+class _SplitAndTurn(torch.autograd.Function):
+    """The same for training, in a third of the passes over memory: the gradients land in one buffer."""
+
+    @staticmethod
+    def forward(ctx: Any, fused: Tensor, cosines: Tensor, sines: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query, key, value = fused.chunk(3, -1)
+        made = [torch.empty_like(query, memory_format=torch.contiguous_format) for _ in range(2)]
+        for target, states in zip(made, (query, key), strict=True):
+            _turn_into(target, states, cosines, sines, 1.0)
+        ctx.save_for_backward(cosines, sines)
+        return made[0], made[1], value.contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        cosines, sines = ctx.saved_tensors
+        whole = torch.empty(
+            (*grads[0].shape[:-1], 3 * grads[0].shape[-1]), dtype=grads[0].dtype, device=grads[0].device
+        )
+        for target, grad in zip(whole.chunk(3, -1)[:2], grads[:2], strict=True):
+            _turn_into(target, grad, cosines, sines, -1.0)
+        whole.chunk(3, -1)[2].copy_(grads[2])
+        return whole, None, None
 
 
 def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
@@ -84,9 +130,7 @@ class ChatGLMAttention(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Return what the heads gather, (batch, length, hidden), and their weights where these are asked for."""
         qkv = self.query_key_value(states).unflatten(-1, (self.heads, -1))
-        query, key, value = qkv.chunk(3, -1)
-        query, key = (rotate(part, *rotary).transpose(1, 2) for part in (query, key))
-        value = value.transpose(1, 2)
+        query, key, value = (part.transpose(1, 2) for part in split_and_turn(qkv, *rotary))
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)
         weights = None

@@ -9,12 +9,14 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from sentencepiece import SentencePieceProcessor
 from transformers import AutoTokenizer, PreTrainedTokenizer
 
 from camelbell_plugins.base_chatglm.configuration import ChatGLMConfig
+
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
 
 _MODEL = "ice_text.model"
 _SPECIAL = ("[MASK]", "[gMASK]", "[sMASK]", "<unused_0>", "<sop>", "<eop>", "<ENC>", "<dBLOCK>")
@@ -228,6 +230,8 @@ class ChatGLMTokenizer(PreTrainedTokenizer):  # type: ignore[misc]
 
 
 def _load(file: Path) -> SentencePieceProcessor:
+    from sentencepiece import SentencePieceProcessor
+
     processor = SentencePieceProcessor(model_file=str(file))
     if processor.piece_to_id("<sop>") == processor.unk_id():
         processor = SentencePieceProcessor(model_proto=with_special_pieces(file.read_bytes()))
