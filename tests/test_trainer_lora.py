@@ -325,7 +325,7 @@ def test_examples_of_a_batch_do_not_touch_each_other(kind: str) -> None:
         for batch in batches:
             loss, _ = answer_loss(tuned, collate(batch, 0, "cpu"))
             loss.backward()
-            total += float(loss)
+            total += float(loss.detach())
         return total, {n: p.grad.clone() for n, p in tuned.named_parameters() if p.grad is not None}
 
     together, alone = gradients([examples]), gradients([[example] for example in examples])
@@ -730,7 +730,7 @@ def test_an_example_that_does_not_fit_into_memory_is_an_error_that_says_what_hel
     ],
     ids=["recompute", "compile"],
 )
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The .grad attribute:UserWarning")
 def test_other_ways_to_compute_give_the_same_losses(
     options: dict[str, Any], tiny_bases: dict[str, Path], tmp_path: Path
 ) -> None:
