@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -50,6 +50,7 @@ class Preset(_Strict):
 
     questions: int = Field(gt=0)
     quiz: int = Field(default=0, ge=0)
+    base: str = ""
     trainer: dict[str, Any] = {}
 
 
@@ -67,6 +68,7 @@ class CharacterConfig(_Strict):
     entity: str = ""
     values: dict[str, str | dict[str, str]] = {}
     base: str = "embedded"
+    quantize: Literal["", "8bit", "4bit"] = ""
     facts: int = Field(default=4, ge=0, le=32)
     questions: list[PartRef] = ["canon", "slots"]
     answers: PartRef = "canon"

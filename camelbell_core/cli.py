@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import warnings
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from camelbell_core.registry import Registry
 
 _PRESETS = click.option(
-    "--preset", default="quick", show_default=True, help="How much work: quick, full, or one of the bundle's."
+    "--preset",
+    default="",
+    help="How much work: quick, full, or one of the bundle's (default: the one for the base, else quick).",
 )
 _BASE = click.option(
     "--base", default="", help="Base model: embedded, smollm2, a folder or a hub id (default: the bundle's)."
@@ -154,7 +157,7 @@ def questions(name: str, count: int | None, preset: str, workspace: Path | None,
     from camelbell_core.pipeline import make_questions
 
     with opened_run(name, workspace, characters) as run:
-        report = make_questions(run, count or run.character.preset(preset).questions)
+        report = make_questions(run, count or run.character.preset(preset or "quick").questions)
     click.echo(_told_questions(report))
 
 
@@ -192,12 +195,19 @@ def filter_answers(name: str, workspace: Path | None, characters: tuple[Path, ..
 def train(
     name: str, base: str, preset: str, language: tuple[str, ...], workspace: Path | None, characters: tuple[Path, ...]
 ) -> None:
-    """Tune a base model on the kept pairs of NAME; goes on from its last checkpoint."""
+    """Tune a base model on the kept pairs of NAME; goes on from its last checkpoint.
+
+    In an empty workspace the pairs are made first, where the teacher asks no service.
+    """
     from camelbell_core import pipeline
 
     with opened_run(name, workspace, characters) as run:
-        chosen = base or run.character.config.base
-        report = pipeline.train(run, chosen, run.character.preset(preset), language)
+        chosen, plan = pipeline.choose_work(run, base, preset)
+        if pipeline.can_start_at_once(run):
+            click.echo(_told_questions(pipeline.make_questions(run, plan.questions)))
+            pipeline.make_answers(run, lambda: pipeline.load_model(run, chosen, None))
+            click.echo(_told_filter(pipeline.filter_pairs(run)))
+        report = pipeline.train(run, chosen, plan, language)
         click.echo(_told_training(report, pipeline.adapter_folder(run, chosen)))
 
 
@@ -301,8 +311,7 @@ def run_all(name: str, base: str, preset: str, workspace: Path | None, character
     from camelbell_core.session import Settings
 
     with opened_run(name, workspace, characters) as run:
-        chosen = base or run.character.config.base
-        plan = run.character.preset(preset)
+        chosen, plan = pipeline.choose_work(run, base, preset)
         click.echo(_told_questions(pipeline.make_questions(run, plan.questions)))
         made = pipeline.make_answers(run, lambda: pipeline.load_model(run, chosen, None))
         click.echo(f"{made['answered']} of {made['questions']} questions answered by {made['teacher']}")
@@ -483,6 +492,7 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # What one library deprecates in another is no news to the people who talk to a character.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells at import which of its kernels it lacks
     try:
         registry = build_registry()
         registry.manager.hook.register_commands(cli=cli)

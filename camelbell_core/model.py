@@ -29,6 +29,9 @@ class TorchModel(LanguageModel):
         self.model = base.model.eval()
         limit = getattr(base.model.config, "max_position_embeddings", None) or _WINDOW
         self.window = min(limit, _WINDOW)
+        # The end of a turn by its template, and what else the model ends with when nobody tuned it.
+        own = getattr(base.model.generation_config, "eos_token_id", None)
+        self.end_ids = sorted({*self.layout.end_ids, *(own if isinstance(own, list) else [own])} - {None})
         if adapter is not None:
             from camelbell_core.adapters import attach
 
@@ -63,7 +66,7 @@ class TorchModel(LanguageModel):
                         input_ids,
                         attention_mask=torch.ones_like(input_ids),
                         max_new_tokens=max_tokens,
-                        eos_token_id=self.layout.end_ids,
+                        eos_token_id=self.end_ids,
                         pad_token_id=self.tokenizer.pad_token_id or self.tokenizer.eos_token_id,
                         stopping_criteria=StoppingCriteriaList([should_stop]),
                         streamer=streamer,
@@ -106,17 +109,24 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def open_pretrained(name: str, folder: str | Path, fingerprint: str, license: str = "") -> TrainableBase:
-    """Open a model folder or hub id with transformers, in the fastest exact type of this machine."""
+def open_pretrained(
+    name: str, folder: str | Path, fingerprint: str, license: str = "", quantize: str = ""
+) -> TrainableBase:
+    """Open a model folder or hub id with transformers, in the fastest exact type of this machine.
+
+    ``quantize`` is 8bit, 4bit (NF4) or "". A folder that lacks weights of the model, or has others, is refused.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     device = best_device()
+    dtype = best_dtype(device)
+    options = _quantized(quantize, dtype, device) if quantize else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder))
         model, found = AutoModelForCausalLM.from_pretrained(
-            str(folder), dtype=best_dtype(device), output_loading_info=True
+            str(folder), dtype=dtype, output_loading_info=True, **options
         )
     except Exception as error:  # the libraries that read weights and tokenizers raise types of their own
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -128,9 +138,35 @@ def open_pretrained(name: str, folder: str | Path, fingerprint: str, license: st
             f"the base model {name!r} lacks the weights {missing[0]} and {len(missing) - 1} more",
             "fetch it anew, or check its config.json",
         )
-    model.to(device)
+    if strange := sorted(found["unexpected_keys"]):
+        raise CamelBellError(
+            f"the base model {name!r} has the weights {strange[0]} and {len(strange) - 1} more, which its architecture "
+            "does not know",
+            "fetch it anew, or check its config.json",
+        )
+    if not quantize:
+        model.to(device)
     model.requires_grad_(False)
     return TrainableBase(name=name, model=model, tokenizer=tokenizer, fingerprint=fingerprint, license=license)
+
+
+def _quantized(quantize: str, dtype: Any, device: str) -> dict[str, Any]:
+    """Return what transformers needs to open a model in bitsandbytes' 8 bits or 4 bits (NF4)."""
+    from importlib.util import find_spec
+
+    if find_spec("bitsandbytes") is None:
+        raise CamelBellError(
+            f"quantize: {quantize} needs bitsandbytes", "pip install 'camelbell[quantize]', or leave the key out"
+        )
+    if device == "mps":
+        raise CamelBellError(f"quantize: {quantize} does not run on this GPU (mps)", "leave the key out")
+    from transformers import BitsAndBytesConfig
+
+    if quantize == "8bit":
+        config = BitsAndBytesConfig(load_in_8bit=True)
+    else:
+        config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+    return {"quantization_config": config, "device_map": {"": device}}
 
 
 TRANSFORMERS = "transformers"
@@ -169,6 +205,10 @@ class ChosenBase(BaseModel):
             )
         return self.engine.load_several(file, adapters)
 
+    def profile(self, base: str) -> str:
+        """Return the preset that fits the base."""
+        return self.loader.profile(self.base)
+
     def gguf(self, base: str) -> GgufBase | None:
         """Return the base as a GGUF file, or None where it does not come as one."""
         return self.loader.gguf(self.base)
@@ -178,20 +218,20 @@ class ChosenBase(BaseModel):
         return self.loader.load_trainable(self.base)
 
 
-def loader_for(registry: Registry, base: str) -> BaseModel:
+def loader_for(registry: Registry, base: str, quantize: str = "") -> BaseModel:
     """Return the loader that knows a base model's name, with the engine that runs it.
 
     ``llamacpp:embedded`` and ``transformers:embedded`` name the engine; else the first that suits this machine takes
-    the bases that come as GGUF files.
+    the bases that come as GGUF files. ``quantize`` is of transformers: with it no engine is chosen.
     """
     engines = registry.offers("engines")
     wanted, _, plain = base.partition(":")
     named = plain != "" and wanted in (TRANSFORMERS, *engines)
-    loader = _loader(registry, plain if named else base)
+    loader = _loader(registry, plain if named else base, quantize)
     if named:
         engine = None if wanted == TRANSFORMERS else registry.build(Engine, "engines", wanted)
         return ChosenBase(loader=loader, base=plain, engine=engine)
-    if type(loader).gguf is not BaseModel.gguf:
+    if not quantize and type(loader).gguf is not BaseModel.gguf:
         for name in engines:
             engine = registry.build(Engine, "engines", name)
             if engine.suits():
@@ -199,9 +239,9 @@ def loader_for(registry: Registry, base: str) -> BaseModel:
     return loader
 
 
-def _loader(registry: Registry, base: str) -> BaseModel:
+def _loader(registry: Registry, base: str, quantize: str) -> BaseModel:
     for name in registry.offers("base_models"):
-        loader = registry.build(BaseModel, "base_models", name)
+        loader = registry.build(BaseModel, "base_models", name, {"quantize": quantize} if quantize else None)
         if loader.accepts(base):
             return loader
     raise CamelBellError(

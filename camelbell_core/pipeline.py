@@ -284,7 +284,7 @@ def train(run: Run, base: str, preset: Preset, languages: Sequence[str] = ()) ->
         raise CamelBellError(
             f"there are no kept pairs in {', '.join(languages)} to train on", "leave out --language, or name another"
         )
-    opened = model.loader_for(run.registry, base).load_trainable(base)
+    opened = model.loader_for(run.registry, base, run.character.config.quantize).load_trainable(base)
     with run.progress("train") as tick:
         job = TrainingJob(
             character=run.character.name,
@@ -330,6 +330,22 @@ def adapter_folder(run: Run, base: str) -> Path:
     return run.workspace.adapter(model.loader_for(run.registry, base).slug(base))
 
 
+def can_start_at_once(run: Run) -> bool:
+    """Tell whether nothing was made in the workspace yet, and the teacher costs neither money nor time."""
+    empty = not any(file.exists() for file in (run.workspace.questions, run.workspace.pairs, run.workspace.kept))
+    return empty and run.registry.build(AnswerTeacher, "answer_teachers", run.character.config.answers).free
+
+
+def choose_work(run: Run, base: str, preset: str) -> tuple[str, Preset]:
+    """Return the base and the preset that the words of a command mean; a base may bring the preset that fits it."""
+    if preset:
+        plan = run.character.preset(preset)
+        return base or plan.base or run.character.config.base, plan
+    chosen = base or run.character.config.base
+    fitting = model.loader_for(run.registry, chosen).profile(chosen)
+    return chosen, run.character.preset(fitting if fitting in run.character.config.presets else "quick")
+
+
 def find_adapter(run: Run, base: str) -> Path | None:
     """Return the adapter for a base: the workspace's own, else the one that ships with the bundle."""
     own = adapter_folder(run, base)
@@ -339,7 +355,7 @@ def find_adapter(run: Run, base: str) -> Path | None:
 
 def load_model(run: Run, base: str, adapter: Path | None) -> LanguageModel:
     """Open a base model with an adapter, for talking."""
-    return model.loader_for(run.registry, base).load(base, adapter)
+    return model.loader_for(run.registry, base, run.character.config.quantize).load(base, adapter)
 
 
 def find_quiz(character: Character) -> list[evaluation.Item]:

@@ -220,7 +220,13 @@ class TemplateLayout(Layout):
 
     def _apply(self, messages: list[dict[str, str]]) -> list[int]:
         return list(
-            self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
+            self.tokenizer.apply_chat_template(
+                messages,
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=False,
+                enable_thinking=False,  # Qwen3's and GLM's templates: answer at once
+            )
         )
 
 

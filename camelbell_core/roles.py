@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
     from camelbell_core.character import Character
@@ -45,7 +45,9 @@ class QuestionGenerator(Part):
 
 @dataclass(kw_only=True)
 class AnswerTeacher(Part):
-    """Answers questions in the character's voice."""
+    """Answers questions in the character's voice; ``free`` says that it asks no service and loads no model."""
+
+    free: ClassVar[bool] = False
 
     @abstractmethod
     def answer(self, questions: Iterable[Question], tools: TeacherTools) -> Iterator[Pair]:
@@ -155,9 +157,13 @@ class LanguageModel(ABC):
 
 @dataclass(kw_only=True)
 class BaseModel(Part):
-    """Loads base models by name or path; what is not ``trainable`` takes no adapter."""
+    """Loads base models by name or path; what is not ``trainable`` takes no adapter.
+
+    ``quantize`` 8bit or 4bit keeps the weights in bitsandbytes' formats.
+    """
 
     trainable: ClassVar[bool] = True
+    quantize: Literal["", "8bit", "4bit"] = ""
 
     @abstractmethod
     def accepts(self, base: str) -> bool:
@@ -168,6 +174,10 @@ class BaseModel(Part):
         from camelbell_core.journal import base_slug
 
         return base_slug(base)
+
+    def profile(self, base: str) -> str:
+        """Return the name of the preset that fits a base, "" where any does."""
+        return ""
 
     @abstractmethod
     def load(self, base: str, adapter: Path | None = None) -> LanguageModel:

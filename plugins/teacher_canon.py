@@ -21,6 +21,7 @@ class CanonTeacher(AnswerTeacher):
     """
 
     name: ClassVar[str] = "canon"
+    free: ClassVar[bool] = True
     recall: int = 8
 
     def answer(self, questions: Iterable[Question], tools: TeacherTools) -> Iterator[Pair]:

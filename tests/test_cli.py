@@ -299,7 +299,6 @@ def test_a_full_width_colon_is_named(lumen: Path, camelbell: Any) -> None:
         (["check", "lumen", "--characters", "没有"], "there is no folder '没有'", "name a folder that holds bundles"),
         (["answers", "lumen"], "there are no questions to answer", "make some: `camelbell questions lumen`"),
         (["filter", "lumen"], "there are no answers to filter", "make some: `camelbell answers lumen`"),
-        (["train", "lumen"], "there are no kept pairs to train on", "make some: `camelbell filter lumen`"),
         (
             ["questions", "lumen", "--preset", "qick"],
             "lumen has no preset 'qick'; did you mean \"quick\"?",

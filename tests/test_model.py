@@ -325,4 +325,7 @@ def test_a_base_that_nobody_knows_is_an_error_that_names_what_is_known(name: str
     with pytest.raises(CamelBellError) as caught:
         loader_for(build_registry(), name)
     assert caught.value.message == f"no base model is called {name!r}"
-    assert caught.value.hint == "known: embedded, endpoint, hub, the path of a model folder, or a hub id like org/name"
+    assert (
+        caught.value.hint
+        == "known: chatglm, embedded, endpoint, hub, the path of a model folder, or a hub id like org/name"
+    )

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import combinations
 from math import inf, nan
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from chatglm_tiny import tiny_chatglm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -31,7 +33,15 @@ from camelbell_core.prompts import Prompt, layout_for
 from camelbell_core.registry import build_registry
 from camelbell_core.roles import TrainableBase, Trainer, TrainingJob
 from camelbell_plugins.trainer_lora import LoraTrainer
-from camelbell_plugins.trainer_lora.batches import Example, collate, encode, epoch_batches
+from camelbell_plugins.trainer_lora.batches import (
+    Example,
+    bucket_lengths,
+    collate,
+    encode,
+    epoch_batches,
+    padded_length,
+)
+from camelbell_plugins.trainer_lora.fused import fused
 from camelbell_plugins.trainer_lora.loss import _ChunkedCrossEntropy, answer_loss
 
 # peft 0.21 asks transformers 5.23 by the old name of a property.
@@ -133,6 +143,29 @@ def test_every_example_comes_once_an_epoch_and_a_batch_keeps_the_token_budget(
     assert batches == epoch_batches(examples, budget, seed)
 
 
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=30), st.integers(1, 4))
+def test_buckets_hold_every_length_with_the_least_padding(lengths: list[int], most: int) -> None:
+    buckets = bucket_lengths(lengths, most)
+    assert 1 <= len(buckets) <= most
+    assert all(end % 8 == 0 for end in buckets) and buckets[-1] >= max(lengths)
+    tokens = sum(padded_length(length, buckets) for length in lengths)
+    ends = sorted({-(-length // 8) * 8 for length in lengths})
+    for others in combinations(ends, min(most, len(ends))):
+        if others[-1] >= max(lengths):
+            assert tokens <= sum(padded_length(length, others) for length in lengths)
+    examples = [Example([7] * length, 0) for length in lengths]
+    batches = epoch_batches(examples, 128, "seed", buckets)
+    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+    for batch in batches:
+        (width,) = {padded_length(lengths[i], buckets) for i in batch}
+        assert len(batch) == 1 or len(batch) * width <= 128
+
+
+def test_no_lengths_are_no_buckets() -> None:
+    assert bucket_lengths([], 4) == []
+
+
 def test_each_epoch_has_an_order_of_its_own() -> None:
     examples = [Example([7] * 10, 0) for _ in range(40)]
     orders = {str(epoch_batches(examples, 40, f"seed:{epoch}")) for epoch in range(4)}
@@ -144,8 +177,8 @@ def test_a_batch_is_padded_on_the_right_and_only_answers_are_labelled() -> None:
     batch = collate([Example([5, 6, 7, 8], 2), Example([9, 4], 1)], 0, "cpu")
     assert {name: rows.tolist() for name, rows in batch.items()} == {
         "input_ids": [[5, 6, 7, 8], [9, 4, 0, 0]],
-        "attention_mask": [[1, 1, 1, 1], [1, 1, 0, 0]],
-        "labels": [[-100, -100, 7, 8], [-100, 4, -100, -100]],
+        "places": [1, 2, 4],
+        "targets": [7, 8, 4],
     }
 
 
@@ -226,8 +259,11 @@ def test_the_answer_loss_and_its_gradients_are_those_of_the_models_own_logits(na
     loss, count = answer_loss(tuned, batch)
     loss.backward()
     made = gradients()
-    logits = tuned(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-    expected = functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten(), reduction="sum")
+    labels = torch.full_like(batch["input_ids"], -100)
+    for row, example in enumerate(examples):
+        labels[row, example.prefix : len(example.ids)] = torch.tensor(example.ids[example.prefix :])
+    logits = tuned(input_ids=batch["input_ids"], attention_mask=(batch["input_ids"] != 0).long()).logits
+    expected = functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction="sum")
     expected.backward()
     assert count == sum(len(example.ids) - example.prefix for example in examples) > 64
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
@@ -256,6 +292,81 @@ def test_padding_changes_no_loss() -> None:
         together = answer_loss(model, collate(examples, 0, "cpu"))
     assert float(together[0]) == pytest.approx(sum(float(loss) for loss, _ in alone), rel=1e-5)
     assert together[1] == sum(count for _, count in alone)
+
+
+def some_base(kind: str, tokenizer: Any) -> Any:
+    """Return a tiny model of a kind, in whose own layout the tokenizer's ids stand."""
+    if kind != "chatglm":
+        return tiny_model(kind, len(tokenizer))
+    ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "gmask_token_id": 3, "mask_token_id": 9}
+    return tiny_chatglm(len(tokenizer), ids, initializer_range=0.2)
+
+
+def marked(examples: list[Example]) -> list[Example]:
+    """Return examples with ChatGLM's [gMASK] <sop> at the end of their prompts, here 3 and 1."""
+    made = []
+    for e in examples:
+        ids = [n for n in e.ids if n not in (1, 3)]
+        prefix = e.prefix - sum(n in (1, 3) for n in e.ids[: e.prefix])
+        made.append(Example([*ids[:prefix], 3, 1, *ids[prefix:]], prefix + 2))
+    return made
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3", "chatglm"])
+def test_examples_of_a_batch_do_not_touch_each_other(kind: str) -> None:
+    tokenizer = tiny_tokenizer()
+    tuned = get_peft_model(some_base(kind, tokenizer), LoraConfig(r=4, target_modules=TARGETS, init_lora_weights=False))
+    pairs = [(ZH, "好。"), (EN, "Yes, I go to school at Hogwarts."), (EN, "No.")]
+    examples = marked(encode(pairs, layout_for(tokenizer), 400)[0])
+
+    def gradients(batches: list[list[Example]]) -> tuple[float, dict[str, torch.Tensor]]:
+        tuned.zero_grad()
+        total = 0.0
+        for batch in batches:
+            loss, _ = answer_loss(tuned, collate(batch, 0, "cpu"))
+            loss.backward()
+            total += float(loss.detach())
+        return total, {n: p.grad.clone() for n, p in tuned.named_parameters() if p.grad is not None}
+
+    together, alone = gradients([examples]), gradients([[example] for example in examples])
+    assert together[0] == pytest.approx(alone[0], rel=1e-5)
+    torch.testing.assert_close(together[1], alone[1], rtol=1e-3, atol=1e-4)
+
+
+TARGETS = ["q_proj", "v_proj", "down_proj", "query_key_value", "dense_4h_to_h"]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3", "chatglm"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_fused_layers_give_the_loss_and_gradients_of_pefts(kind: str, dtype: torch.dtype) -> None:
+    tokenizer = tiny_tokenizer()
+    model = some_base(kind, tokenizer).to(dtype)
+    tuned = get_peft_model(model, LoraConfig(r=4, target_modules=TARGETS, init_lora_weights=False))
+    batch = collate(marked(encode([(ZH, "好。"), (EN, "Yes, I do.")], layout_for(tokenizer), 400)[0]), 0, "cpu")
+
+    def gradients() -> tuple[torch.Tensor, torch.Tensor]:
+        tuned.zero_grad()
+        loss, _ = answer_loss(tuned, batch)
+        loss.backward()
+        found = [p.grad.flatten() for p in tuned.parameters() if p.grad is not None]
+        assert all(grad.dtype == torch.float32 for grad in found)
+        return loss.detach(), torch.cat(found)
+
+    expected = gradients()
+    classes = [type(module) for module in tuned.modules()]
+    with fused(tuned) as whole:
+        assert whole
+        made = gradients()
+    assert [type(module) for module in tuned.modules()] == classes
+    torch.testing.assert_close(made[0], expected[0], rtol=1e-5 if dtype == torch.float32 else 2e-2, atol=0)
+    alike = functional.cosine_similarity(made[1], expected[1], dim=0)
+    assert alike > (1 - 1e-6 if dtype == torch.float32 else 0.99)
+
+
+def test_layers_with_dropout_are_left_to_peft() -> None:
+    config = LoraConfig(r=4, target_modules=["q_proj"], lora_dropout=0.1)
+    with fused(get_peft_model(tiny_model("llama", 100), config)) as whole:
+        assert not whole
 
 
 # --- training -------------------------------------------------------------------------------------
@@ -567,6 +678,70 @@ def test_a_job_whose_adapter_is_gone_is_trained_again(tiny_bases: dict[str, Path
     (tmp_path / "adapter_model.safetensors").unlink()
     LoraTrainer(**OPTIONS).train(make_job(open_base(tiny_bases["llama-plain"]), tmp_path))
     assert (tmp_path / "adapter_model.safetensors").is_file()
+
+
+# --- where memory or time is short ----------------------------------------------------------------
+
+
+def short_of_memory(model: Any, rows: int) -> Any:
+    """Let a model say that memory is full for a batch of more than so many rows."""
+
+    def check(module: Any, given: Any, named: Any) -> None:
+        if named["input_ids"].shape[0] > rows:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    return model.get_decoder().register_forward_pre_hook(check, with_kwargs=True)
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_done_in_parts(
+    finished: Path, tiny_bases: dict[str, Path], tmp_path: Path
+) -> None:
+    base = open_base(tiny_bases["llama-plain"])
+    short_of_memory(base.model, 1)
+    notes: list[str] = []
+    job = make_job(base, tmp_path, progress=lambda done, total, note: notes.append(note))
+    report = LoraTrainer(**OPTIONS).train(job)
+    assert report["batch_parts"] >= 2
+    assert f"not enough memory: batches are done in {report['batch_parts']} parts" in notes
+    assert [step for step, _ in losses(tmp_path)] == [step for step, _ in losses(finished)]
+    for (_, made), (_, expected) in zip(losses(tmp_path), losses(finished), strict=True):
+        assert made == pytest.approx(expected, abs=1e-4)
+
+
+def test_an_example_that_does_not_fit_into_memory_is_an_error_that_says_what_helps(
+    tiny_bases: dict[str, Path], tmp_path: Path
+) -> None:
+    base = open_base(tiny_bases["llama-plain"])
+    short_of_memory(base.model, 0)
+    with pytest.raises(CamelBellError, match="not enough memory for an example of") as caught:
+        LoraTrainer(**OPTIONS).train(make_job(base, tmp_path))
+    assert caught.value.hint == "set recompute: true or quantize: 4bit, or lower max_length"
+
+
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_:FutureWarning")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"recompute": True},
+        pytest.param(
+            {"compile": True, "epochs": 1},
+            marks=pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with a C++ compiler"),
+        ),
+    ],
+    ids=["recompute", "compile"],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The .grad attribute:UserWarning")
+def test_other_ways_to_compute_give_the_same_losses(
+    options: dict[str, Any], tiny_bases: dict[str, Path], tmp_path: Path
+) -> None:
+    plain = {**OPTIONS, "epochs": options.get("epochs", OPTIONS["epochs"])}
+    LoraTrainer(**plain).train(make_job(open_base(tiny_bases["llama-plain"]), tmp_path / "plain"))
+    base = open_base(tiny_bases["llama-plain"])
+    LoraTrainer(**{**OPTIONS, **options}).train(make_job(base, tmp_path / "other"))
+    for (_, made), (_, expected) in zip(losses(tmp_path / "other"), losses(tmp_path / "plain"), strict=True):
+        assert made == pytest.approx(expected, abs=1e-4)
+    assert not base.model.is_gradient_checkpointing
+    assert all(module._compiled_call_impl is None for module in base.model.modules())
 
 
 # --- what goes wrong ------------------------------------------------------------------------------

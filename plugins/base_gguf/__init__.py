@@ -101,7 +101,7 @@ class PackagedBase(BaseModel):
         from camelbell_plugins.base_gguf.convert import cached_folder
 
         package = PACKAGES[base]
-        return open_pretrained(base, cached_folder(base, package), package.sha256, package.license)
+        return open_pretrained(base, cached_folder(base, package), package.sha256, package.license, self.quantize)
 
 
 @hookimpl

@@ -12,6 +12,12 @@ from typing import Any, ClassVar
 from camelbell_core import hookimpl
 from camelbell_core.roles import Trainer, TrainingJob
 
+# The linear layers of a block, by all names that they have: an architecture knows some of them.
+_TARGETS = (
+    *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "gate_up_proj", "down_proj"),
+    *("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"),
+)
+
 
 @dataclass(kw_only=True)
 class LoraTrainer(Trainer):
@@ -19,13 +25,16 @@ class LoraTrainer(Trainer):
 
     ``targets`` are the linear layers that get an adapter; ``batch_tokens`` is how many tokens, padding
     counted, a step takes at most; ``max_length`` is the longest example in tokens; ``held_out`` is the
-    share of examples that only measure the loss; ``checkpoint_every`` counts steps.
+    share of examples that only measure the loss; ``checkpoint_every`` counts steps. ``compile`` compiles the
+    layers once for batches of every shape, or with ``shapes`` for each of so many fixed lengths, which pays back in long
+    runs on a GPU; ``recompute`` keeps no activations of a layer and computes them a second time, for a third more work
+    in far less memory.
     """
 
     name: ClassVar[str] = "lora"
     r: int = 16
     alpha: int = 32
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    targets: tuple[str, ...] = _TARGETS
     epochs: int = 2
     learning_rate: float = 5e-4
     warmup: float = 0.05
@@ -34,11 +43,16 @@ class LoraTrainer(Trainer):
     held_out: float = 0.03
     max_grad_norm: float = 1.0
     checkpoint_every: int = 50
+    compile: bool = False
+    shapes: int = 0
+    recompute: bool = False
 
     def __post_init__(self) -> None:
         for option in ("r", "alpha", "epochs", "batch_tokens", "max_length", "checkpoint_every"):
             if getattr(self, option) < 1:
                 raise ValueError(f"{option} must be 1 or more")
+        if self.shapes < 0:
+            raise ValueError("shapes must be 0 or more")
         if not self.learning_rate > 0:
             raise ValueError("learning_rate must be more than 0")
         if not 0 <= self.held_out < 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -26,8 +27,16 @@ from camelbell_core.errors import CamelBellError
 from camelbell_core.journal import Journal, read_rows, write_json, write_rows, write_text
 from camelbell_core.records import canonical_json
 from camelbell_core.roles import TrainingJob
-from camelbell_plugins.trainer_lora.batches import Example, collate, encode, epoch_batches
+from camelbell_plugins.trainer_lora.batches import (
+    Example,
+    bucket_lengths,
+    collate,
+    encode,
+    epoch_batches,
+    padded_length,
+)
 from camelbell_plugins.trainer_lora.card import model_card, plot_losses
+from camelbell_plugins.trainer_lora.fused import fused
 from camelbell_plugins.trainer_lora.loss import answer_loss
 
 if TYPE_CHECKING:
@@ -46,13 +55,15 @@ def train(options: LoraTrainer, job: TrainingJob) -> dict[str, Any]:
         return done
     examples, held_out = _split(encoded, options.held_out, job.seed)
     model = _adapted(options, job)
-    trained = _Loop(options, job, model, examples, identity).run()
+    with _fast(model):
+        trained = _Loop(options, job, model, examples, identity).run()
+        held_out_loss = _mean_loss(model, held_out, job) if held_out else None
     report = {
         "base": job.base.name,
         "identity": identity,
         **counts,
         "held_out": len(held_out),
-        "held_out_loss": _mean_loss(model, held_out, job) if held_out else None,
+        "held_out_loss": held_out_loss,
         **trained,
         "options": asdict(options),
         "device": str(model.device),
@@ -109,16 +120,17 @@ def _adapted(options: LoraTrainer, job: TrainingJob) -> _PeftModel:
 
 
 @contextmanager
-def _half_precision(model: _PeftModel) -> Iterator[None]:
-    """Compute the adapter's products in bfloat16 on a GPU; its weights and their gradients stay float32.
+def _fast(model: _PeftModel) -> Iterator[None]:
+    """Compute the adapter's products in the type of the base; its weights and their gradients stay float32.
 
-    peft would otherwise turn every activation into float32 for them, which takes most of the time.
+    peft would otherwise turn every activation into float32 for them, which takes most of the time on a GPU.
     """
-    if model.device.type != "cuda" or next(model.parameters()).dtype != torch.bfloat16:
-        yield
-        return
-    with torch.autocast("cuda", torch.bfloat16), disable_input_dtype_casting(model):
-        yield
+    with fused(model) as whole:
+        if whole or model.device.type != "cuda" or next(model.parameters()).dtype != torch.bfloat16:
+            yield
+            return
+        with torch.autocast("cuda", torch.bfloat16), disable_input_dtype_casting(model):
+            yield
 
 
 def _number(seed: str) -> int:
@@ -132,41 +144,68 @@ class _Loop:
         self, options: LoraTrainer, job: TrainingJob, model: _PeftModel, examples: list[Example], identity: str
     ) -> None:
         self.options, self.job, self.model, self.examples, self.identity = options, job, model, examples, identity
+        lengths = [len(example.ids) for example in examples]
+        self.buckets = bucket_lengths(lengths, options.shapes) if options.compile and options.shapes else []
         self.batches = [
             batch
             for epoch in range(options.epochs)
-            for batch in epoch_batches(examples, options.batch_tokens, f"{job.seed}:{epoch}")
+            for batch in epoch_batches(examples, options.batch_tokens, f"{job.seed}:{epoch}", self.buckets)
         ]
         self.weights = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.weights, lr=options.learning_rate, weight_decay=0.0)
+        self.on_gpu = model.device.type == "cuda"
+        self.optimizer = torch.optim.AdamW(
+            self.weights, lr=options.learning_rate, weight_decay=0.0, fused=self.on_gpu or None
+        )
         self.curve = job.output / "loss.jsonl"
         self.checkpoint = job.output / "checkpoint"
         tokenizer = job.base.tokenizer
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        self.parts = 1  # into so many a batch is split where it does not fit into memory
+        self.pending: list[tuple[int, torch.Tensor]] = []
 
     def run(self) -> dict[str, Any]:
         """Do the steps that are not done and return the figures of the training."""
         start = self._resume()
-        began, tokens = monotonic(), 0
-        total = len(self.batches)
+        began, tokens, total = monotonic(), 0, len(self.batches)
         self.job.progress(start, total, "")
-        with Journal(self.curve) as journal:
+        warm, warm_tokens = began, 0
+        with Journal(self.curve) as journal, _layers_as(self.model, self.options):
             for step in range(start, total):
                 batch = [self.examples[i] for i in self.batches[step]]
-                loss = self._step(step, batch)
+                self.pending.append((step, self._step(step, batch)))
                 tokens += sum(len(example.ids) for example in batch)
-                journal.append({"step": step + 1, "loss": loss, "learning_rate": self._rate(step)})
-                self.job.progress(step + 1, total, f"loss {loss:.2f}")
-                if (step + 1) % self.options.checkpoint_every == 0 and step + 1 < total:
+                due = (step + 1) % self.options.checkpoint_every == 0 and step + 1 < total
+                # A GPU is asked for a loss one step late, when it is busy with the next: nobody waits for anybody.
+                self._tell(journal, 0 if due or step + 1 == total or not self.on_gpu else 1)
+                if due:
                     self._save_checkpoint(step + 1)
-        seconds = monotonic() - began
+                if step + 1 == start + max(1, (total - start) // 3):
+                    warm, warm_tokens = monotonic(), tokens
+        seconds, steady = monotonic() - began, monotonic() - warm
         return {
             "steps": total,
             "resumed_at": start,
             "seconds": round(seconds, 1),
             "tokens_per_second": round(tokens / seconds, 1) if seconds else 0.0,
+            "steady_tokens_per_second": round((tokens - warm_tokens) / steady, 1) if tokens > warm_tokens else 0.0,
             "trainable_parameters": sum(p.numel() for p in self.weights),
+            "peak_memory_gb": _peak_memory(self.model.device),
+            "batch_parts": self.parts,
         }
+
+    def _tell(self, journal: Journal, left: int) -> None:
+        """Write down the losses of all steps but the last ``left``; one that is no number ends the training."""
+        while len(self.pending) > left:
+            step, loss = self.pending.pop(0)
+            value = float(loss)
+            if not isfinite(value):
+                numbers = [self.examples[i].number for i in self.batches[step][:8]]
+                raise CamelBellError(
+                    f"the loss is {value} at step {step + 1} (of the examples {numbers})",
+                    "lower learning_rate; the last checkpoint is kept",
+                )
+            journal.append({"step": step + 1, "loss": value, "learning_rate": self._rate(step)})
+            self.job.progress(step + 1, len(self.batches), f"loss {value:.2f}")
 
     def _rate(self, step: int) -> float:
         """Return the learning rate of a step: linear warm-up, then a cosine to a tenth."""
@@ -178,24 +217,49 @@ class _Loop:
         done = (step - warm) / max(1, total - warm)
         return peak * (0.1 + 0.45 * (1 + cos(pi * done)))
 
-    def _step(self, step: int, batch: list[Example]) -> float:
-        torch.manual_seed(_number(self.job.seed) + step)  # a base with dropout draws the same after a kill
+    def _step(self, step: int, batch: list[Example]) -> torch.Tensor:
+        """Do one step and return its loss; a batch that does not fit into memory is done in parts from then on."""
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(step)
-        with _half_precision(self.model):
-            total, count = answer_loss(self.model, collate(batch, self.pad, self.model.device))
-        loss: torch.Tensor = total / count
-        value = float(loss.detach())
-        if not isfinite(value):
-            raise CamelBellError(
-                f"the loss is {value} at step {step + 1} (of the examples {[e.number for e in batch[:8]]})",
-                "lower learning_rate; the last checkpoint is kept",
-            )
-        loss.backward()  # type: ignore[no-untyped-call]
+        while True:
+            try:
+                loss = self._gradients(step, batch)
+                break
+            except torch.OutOfMemoryError as error:
+                self._halve(step, batch, error)
         torch.nn.utils.clip_grad_norm_(self.weights, self.options.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return value
+        return loss
+
+    def _gradients(self, step: int, batch: list[Example]) -> torch.Tensor:
+        """Add up the gradients of a batch's mean loss, part by part, and return the loss."""
+        torch.manual_seed(_number(self.job.seed) + step)  # a base with dropout draws the same after a kill
+        longest = max(len(example.ids) for example in batch)
+        width = padded_length(longest, self.buckets) if self.buckets else -(-longest // 8) * 8 if self.on_gpu else 0
+        answers = sum(len(example.ids) - max(example.prefix, 1) for example in batch)
+        size = -(-len(batch) // self.parts)
+        whole = torch.zeros((), device=self.model.device)
+        for start in range(0, len(batch), size):
+            rows = batch[start : start + size]
+            with _compiled_if(not self.buckets or len(rows) == self.options.batch_tokens // width):
+                total, _ = answer_loss(self.model, collate(rows, self.pad, self.model.device, width))
+                loss = total / answers
+                loss.backward()
+            whole += loss.detach()
+        return whole
+
+    def _halve(self, step: int, batch: list[Example], error: BaseException) -> None:
+        if self.parts >= len(batch):
+            raise CamelBellError(
+                f"there is not enough memory for an example of {max(len(e.ids) for e in batch)} tokens",
+                "set recompute: true or quantize: 4bit, or lower max_length",
+            ) from error
+        self.parts *= 2
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.on_gpu:
+            torch.cuda.empty_cache()
+        self.job.progress(step, len(self.batches), f"not enough memory: batches are done in {self.parts} parts")
 
     def _save_checkpoint(self, step: int) -> None:
         draft = self.checkpoint.with_name("checkpoint.new")
@@ -229,6 +293,50 @@ class _Loop:
         self.job.output.mkdir(parents=True, exist_ok=True)
         self.curve.unlink(missing_ok=True)
         return 0
+
+
+@contextmanager
+def _layers_as(model: _PeftModel, options: LoraTrainer) -> Iterator[None]:
+    """Compile the layers of a model, or let them keep no activations, as the options say, while the context lasts."""
+    base = model.get_base_model()
+    blocks = max((m for m in base.modules() if isinstance(m, torch.nn.ModuleList)), key=len, default=None)
+    # The input of the first block needs no gradient: it would be compiled a second time, for itself alone.
+    layers = list(blocks)[1:] if blocks is not None else []
+    if options.recompute:
+        base.gradient_checkpointing_enable({"use_reentrant": False})
+        base.enable_input_require_grads()
+    if options.compile:
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * options.shapes + 8)
+        for layer in layers:
+            layer.compile(dynamic=not options.shapes)
+    try:
+        yield
+    finally:
+        for layer in layers if options.compile else ():
+            layer._compiled_call_impl = None
+        if options.recompute:
+            base.gradient_checkpointing_disable()
+            base.disable_input_require_grads()
+
+
+@contextmanager
+def _compiled_if(compiled: bool) -> Iterator[None]:
+    """Use compiled code, or run what has another shape than it was compiled for as it is."""
+    if compiled:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+def _peak_memory(device: torch.device) -> float:
+    """Return the most memory that the process, or the GPU, held so far, in 10^9 bytes."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 1e9, 2)
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kibibytes elsewhere
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9, 2)
 
 
 def _adapter_weights(model: _PeftModel) -> dict[str, torch.Tensor]:

@@ -25,14 +25,15 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         chunk = _CHUNK_CPU if hidden.device.type == "cpu" else _CHUNK_GPU
         for start in range(0, hidden.shape[0], chunk):
             part = slice(start, start + chunk)
-            logits = (hidden[part] @ weight.T).float()
+            logits = hidden[part] @ weight.T
+            scores = softcap * torch.tanh(logits.float() / softcap) if softcap else logits
+            # One kernel from the logits to float32 log-probabilities; the rest is done in place.
+            delta = functional.log_softmax(scores, -1, dtype=torch.float32)
+            wanted = targets[part, None]
+            total -= delta.gather(1, wanted).sum()
+            delta = delta.exp_().scatter_add_(1, wanted, delta.new_full((1, 1), -1.0).expand_as(wanted))
             if softcap:
-                logits = softcap * torch.tanh(logits / softcap)
-            total += functional.cross_entropy(logits, targets[part], reduction="sum")
-            delta = logits.softmax(-1)
-            delta[torch.arange(delta.shape[0], device=delta.device), targets[part]] -= 1
-            if softcap:
-                delta *= 1 - (logits / softcap) ** 2
+                delta *= 1 - (scores / softcap) ** 2
             gradient[part] = delta.to(weight.dtype) @ weight
         ctx.save_for_backward(gradient)
         return total
@@ -46,17 +47,14 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 def answer_loss(model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
     """Return the summed cross-entropy of the answer tokens, and how many they are.
 
-    ``batch`` holds ``input_ids`` and ``attention_mask`` (rows, length) and ``labels``, -100 where
-    no loss is taken. ``model`` is a causal language model with a frozen output layer.
+    ``batch`` is one of ``collate``; ``model`` is a causal language model with a frozen output layer. The padding stands
+    on the right, so there is no attention mask, and attention takes the kernels that know causality by themselves.
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    hidden = base.get_decoder()(
-        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
-    ).last_hidden_state
-    targets = batch["labels"][:, 1:]
-    wanted = targets != -100
+    hidden = base.get_decoder()(input_ids=batch["input_ids"], use_cache=False).last_hidden_state
+    targets = batch["targets"]
     head = base.get_output_embeddings()
-    states, targets = hidden[:, :-1][wanted], targets[wanted]
+    states = hidden.flatten(0, 1).index_select(0, batch["places"])
     scale = getattr(base.config, "logit_scale", 1.0) / getattr(base.config, "logits_scaling", 1.0)
     if getattr(head, "bias", None) is not None or scale != 1.0:
         logits = head(states).float() * scale
