@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from camelbell_core.checked_yaml import Document, suggest
+from camelbell_core.contradictions import contradicting_facts, contradicting_ties
 from camelbell_core.errors import CamelBellError, Problem
 from camelbell_core.names import NameIndex, fold_vocabulary
 from camelbell_core.records import Entity, Fact, Point, Question
@@ -55,13 +57,17 @@ class TimelineRow(_Strict):
 
 
 class CanonFile(_Strict):
-    """A file of canon/; ``roles`` and ``relations`` are told in camelbell_core/relations.py."""
+    """A file of canon/.
+
+    ``roles``, ``asks`` and ``relations`` are told in relations.py, ``one_at_a_time`` in contradictions.py.
+    """
 
     entities: dict[str, EntityRow] = {}
     facts: list[FactRow] = []
     roles: dict[str, dict[str, list[str]]] = {}
     asks: dict[str, dict[str, list[str]]] = {}
     relations: list[dict[str, str | list[str]]] = []
+    one_at_a_time: list[str] = []
     timeline: TimelineRow | None = None
 
 
@@ -141,9 +147,17 @@ def read_canon(
             if lacking:
                 problems.append(document.problem(("entities", key), f"has no name in {', '.join(lacking)}"))
     canon = Canon(entities, (), chapters, extra)
+    places: dict[str, Problem] = {}
     for document, row in rows:
         for number, fact_row in enumerate(row.facts):
             _read_fact(canon, document, ("facts", number), fact_row, list(languages), problems)
+            places.setdefault(fact_row.id, document.problem(("facts", number), ""))
+    alone = [kind for _, row in rows for kind in row.one_at_a_time]
+    for told, other in contradicting_facts(canon.facts.values(), alone, canon.entities):
+        what = (
+            f"{other.id} contradicts {told.id}: the {told.relation} is {told.answer[0]} there, {other.answer[0]} here"
+        )
+        problems.append(replace(places[other.id], what=what))
     _read_relations(canon, rows, list(languages), entity, problems)
     return canon, problems
 
@@ -168,12 +182,21 @@ def _read_relations(
                 problems.append(document.problem(("asks", name), f"unknown role {name!r}" + suggest(name, roles)))
             if any("{b}" not in text for some in texts.values() for text in some):
                 problems.append(document.problem(("asks", name), "each way to ask names {b}, whose " + name + " it is"))
-    relations = []
+    relations: list[Relation] = []
+    lines: dict[tuple[str, str, str], Problem] = {}
     for document, row in rows:
         for number, pair in enumerate(row.relations):
             relation, wrong = _relation(canon, pair, roles, languages)
             problems += [document.problem(("relations", number), what) for what in wrong]
-            relations += [relation] if relation and not wrong else []
+            if relation and not wrong:
+                relations.append(relation)
+                for view in (relation, relation.turned()):
+                    lines[view.first, view.role, view.second] = document.problem(("relations", number), "")
+    alone = [kind for _, row in rows for kind in row.one_at_a_time]
+    for one, other in contradicting_ties(relations, alone):
+        place = lines[other.first, other.role, other.second]
+        what = f"{other.second} has {other.first} as {other.role} at a time when it is {one.first}"
+        problems.append(replace(place, what=what))
     facts, canon.questions = Speller(roles, canon.entities, languages, entity, canon.names, asks).spell(relations)
     for fact in facts:
         canon.facts.setdefault(fact.id, fact)
