@@ -969,3 +969,51 @@ def test_lines_piped_into_the_program_are_answered_one_by_one(open_lumen, tmp_pa
         timeout=60,
     )
     assert (done.stdout.decode("utf-8"), done.stderr.decode("utf-8"), done.returncode) == (said, "", 0)
+
+
+# --- in a real terminal ---------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
+@LANGUAGES
+def test_in_a_real_terminal_a_chat_is_typed_stopped_and_left(open_lumen, parrot, tmp_path, own_home, language):
+    import pty
+    import select
+    import termios
+
+    open_lumen()
+    places = ["--characters", str(tmp_path / "bundles"), "--workspace", str(tmp_path / "run")]
+    base = ["--base", str(parrot("九十九级。")), "--no-adapter", "--no-guard"]
+    child, terminal = pty.fork()
+    if not child:
+        os.environ.update(PYTHONIOENCODING="utf-8:strict", TERM="xterm", HF_HUB_OFFLINE="1")
+        os.execv(sys.executable, [sys.executable, "-m", "camelbell_core.cli", "chat", "lumen", *base, *places])
+    seen = b""
+
+    def until(*words):
+        nonlocal seen
+        end = time.monotonic() + 60
+        while not all(word.encode() in seen for word in words):
+            assert time.monotonic() < end and select.select([terminal], [], [], 60)[0], seen.decode("utf-8", "replace")
+            data = os.read(terminal, 65536)
+            seen += data
+            if b"\x1b[6n" in data:  # where is the cursor?
+                os.write(terminal, b"\x1b[1;1R")
+        seen = b""
+
+    until("小灯", "你好，我是小灯。", "> ")
+    os.write(terminal, f"{STEPS[language]}\r".encode())
+    until("九十九级。", "first words after")
+    assert not termios.tcgetattr(terminal)[3] & termios.ECHO
+    os.write(terminal, f"{STEPS[language]}\x1b\r第二行\x03/at\r".encode())  # Ctrl-C at the prompt clears both lines
+    until("the story is over")
+    os.write(terminal, b"/quit\r")
+    with pytest.raises(OSError):  # the other end is closed
+        while os.read(terminal, 65536):
+            pass
+    assert os.waitpid(child, 0)[1] == 0
+    os.close(terminal)
+    (file,) = (own_home / "conversations" / "lumen").glob("*.jsonl")
+    assert [row["question"] for row in read_conversation(file).turns.values()] == [STEPS[language]]
+    typed = (own_home / "history" / "lumen.txt").read_text(encoding="utf-8")
+    assert [line for line in typed.splitlines() if line.startswith("+")] == [f"+{STEPS[language]}", "+/at", "+/quit"]

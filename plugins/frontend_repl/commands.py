@@ -60,7 +60,7 @@ class _Commands:
         self._kept: list[Kept] | None = None
 
     def _say(self, text: str) -> None:
-        self.terminal.screen.line(text, "note")
+        self.terminal.screen.line(text)
 
     def help(self, rest: str) -> None:
         commands = self.terminal.commands

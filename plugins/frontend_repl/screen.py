@@ -15,7 +15,7 @@ STYLES = {
     "error": "ansired",
     "name": "bold",
     "bottom-toolbar": "noreverse",
-    "bottom-toolbar.text": "ansibrightblack noreverse",
+    "bottom-toolbar.text": "noreverse",
 }
 _WAITING = "..."  # three cells wide in every font, as … is not
 
