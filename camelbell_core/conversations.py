@@ -82,7 +82,7 @@ class Conversation:
 
 
 @dataclass(slots=True)
-class Kept:
+class Branches:
     """A conversation as it was read: its turns by id in the order they were said, and where it goes on."""
 
     file: Path
@@ -111,9 +111,9 @@ class Kept:
         return rows[::-1]
 
 
-def read_conversation(file: Path) -> Kept:
+def read_conversation(file: Path) -> Branches:
     """Read a conversation; a line that is none of ours is an error that names it."""
-    kept = Kept(file, "")
+    kept = Branches(file, "")
     for number, row in read_rows(file):
         try:
             _take(kept, row)
@@ -122,7 +122,7 @@ def read_conversation(file: Path) -> Kept:
     return kept
 
 
-def _take(kept: Kept, row: dict[str, Any]) -> None:
+def _take(kept: Branches, row: dict[str, Any]) -> None:
     """Add a line of the file to what was read before it."""
     if "conversation" in row:
         if row["conversation"] != _VERSION:
@@ -142,7 +142,7 @@ def _take(kept: Kept, row: dict[str, Any]) -> None:
     kept.head = place
 
 
-def conversations(character: str) -> Iterator[Kept]:
+def conversations(character: str) -> Iterator[Branches]:
     """Yield the conversations with a character, the newest first; files that cannot be read are left out."""
     files: list[tuple[float, Path]] = []
     for file in folder_of(character).glob("*.jsonl"):
@@ -155,7 +155,7 @@ def conversations(character: str) -> Iterator[Kept]:
                 yield kept
 
 
-def find_conversation(character: str, name: str) -> Kept:
+def find_conversation(character: str, name: str) -> Branches:
     """Return a conversation by its id, or by the beginning of one."""
     found = sorted(folder_of(character).glob("*.jsonl"))
     matching = [file for file in found if file.stem == name] or [f for f in found if name and f.stem.startswith(name)]
@@ -172,7 +172,7 @@ def begin(session: Session) -> None:
         session.log = Conversation(session.character.name, warn=session.log.warn)
 
 
-def resume(session: Session, kept: Kept, end: str | None) -> None:
+def resume(session: Session, kept: Branches, end: str | None) -> None:
     """Take a kept branch up in a session: its turns are the history, and what is said next follows them."""
     session.turns = [turn_of(row, session.character) for row in kept.branch(end)]
     if isinstance(session.log, Conversation):

@@ -15,7 +15,7 @@ from camelbell_core.records import Point, to_row
 from camelbell_plugins.frontend_repl import explain
 
 if TYPE_CHECKING:
-    from camelbell_core.conversations import Kept
+    from camelbell_core.conversations import Branches
     from camelbell_plugins.frontend_repl.terminal import Terminal
 
 LEAVE = False
@@ -57,7 +57,7 @@ def commands_of(terminal: Terminal) -> dict[str, Command]:
 class _Commands:
     def __init__(self, terminal: Terminal) -> None:
         self.terminal = terminal
-        self._kept: list[Kept] | None = None
+        self._kept: list[Branches] | None = None
 
     def _say(self, text: str) -> None:
         self.terminal.screen.line(text)
@@ -194,7 +194,7 @@ class _Commands:
         self._kept = self._kept if self._kept is not None else self._listed()
         return [(str(number), _told(one)) for number, one in enumerate(self._kept, 1)]
 
-    def _listed(self) -> list[Kept]:
+    def _listed(self) -> list[Branches]:
         kept = conversations.conversations(self.terminal.session.character.name)
         return [one for _, one in zip(range(_LISTED), kept, strict=False)]
 
@@ -225,7 +225,7 @@ def _file(name: str) -> Path:
     return file
 
 
-def _told(kept: Kept) -> str:
+def _told(kept: Branches) -> str:
     turns = kept.branch(kept.head) or [kept.turns[kept.ends[0]]]
     branches = f", {len(kept.ends)} branches" if len(kept.ends) > 1 else ""
     return (
