@@ -21,6 +21,10 @@ from camelbell_core.text import mentions
 _POINT = re.compile(r"(?:book\s*)?(\d{1,3})(?:\s*[-–.]\s*(\d{1,4}))?", re.IGNORECASE)
 
 
+_PARTS = {"zh": "第{n}部", "en": "part {n}"}
+_CHAPTERS = {"zh": "第{n}章", "en": ", chapter {n}"}
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -75,11 +79,17 @@ class Canon:
     """All that is true in a character's world."""
 
     def __init__(
-        self, entities: Mapping[str, Entity], facts: Iterable[Fact], chapters: Iterable[int] = (), extra: str = ""
+        self,
+        entities: Mapping[str, Entity],
+        facts: Iterable[Fact],
+        chapters: Iterable[int] = (),
+        extra: str = "",
+        parts: Mapping[str, str] | None = None,
     ) -> None:
         self.entities = dict(entities)
         self.facts = {fact.id: fact for fact in facts}
         self.chapters = tuple(chapters)
+        self.parts = {**_PARTS, **(parts or {})}  # language -> what a part of the story is called
         self.questions: list[Question] = []  # those that relations give, with their answers
         self.extra = extra  # text that counts as known beside the facts
 
@@ -112,21 +122,36 @@ class Canon:
         return [item for item in fact.answer if not any(mentions(text, word) for word in self.alternatives(item))]
 
     def point(self, text: str) -> Point:
-        """Return a story time from ``3-22``, ``3`` or ``book 3`` (the end of that part)."""
-        match = _POINT.fullmatch(text.strip())
+        """Return a story time from ``3-22``, ``3`` or ``book 3`` (the end of that part), or as ``place`` tells it."""
+        match = _POINT.fullmatch(text.strip()) or self._place_pattern.fullmatch(text.strip())
         if not self.chapters:
             raise CamelBellError(f"this character has no timeline, so it has no story time {text!r}")
         if match:
-            part = int(match[1])
-            if 1 <= part <= len(self.chapters):
-                chapter = int(match[2]) if match[2] else self.chapters[part - 1]
-                if 1 <= chapter <= self.chapters[part - 1]:
-                    return Point(part, chapter)
+            part, chapter = (next(filter(None, groups), None) for groups in (match.groups()[::2], match.groups()[1::2]))
+            if part and 1 <= int(part) <= len(self.chapters):
+                last = self.chapters[int(part) - 1]
+                if 1 <= int(chapter or last) <= last:
+                    return Point(int(part), int(chapter or last))
         last = len(self.chapters)
         raise CamelBellError(
             f"there is no story time {text!r}",
             f"allowed: 1-1 to {last}-{self.chapters[-1]}, as part-chapter, or a part",
         )
+
+    def place(self, point: Point, language: str) -> str:
+        """Return a story time in words, such as ``book 3, chapter 22``."""
+        part = self.parts.get(language, self.parts["en"]).replace("{n}", str(point.part))
+        return part + _CHAPTERS.get(language, _CHAPTERS["en"]).replace("{n}", str(point.chapter))
+
+    @cached_property
+    def _place_pattern(self) -> re.Pattern[str]:
+        numbered = r"\s*(\d{1,4})\s*"
+        words = []
+        for language, part in self.parts.items():
+            begin, end = (re.escape(half.strip()) for half in f"{part}{{n}}".split("{n}")[:2])
+            before, after = (half.strip(" ,") for half in _CHAPTERS.get(language, _CHAPTERS["en"]).split("{n}"))
+            words.append(rf"{begin}{numbered}{end}(?:\s*[,，]?\s*{before}{numbered}{after})?")
+        return re.compile("|".join(words), re.IGNORECASE)
 
 
 def read_canon(
@@ -136,7 +161,7 @@ def read_canon(
     documents = [Document(file) for file in sorted(folder.rglob("*.yaml"))]
     rows = [(document, row) for document in documents if (row := document.check(CanonFile)) is not None]
     problems = [problem for document in documents for problem in document.problems]
-    chapters = next((row.timeline.chapters for _, row in rows if row.timeline), [])
+    timeline = next((row.timeline for _, row in rows if row.timeline), TimelineRow(chapters=[]))
     entities: dict[str, Entity] = {}
     for document, row in rows:
         for key, entry in row.entities.items():
@@ -146,7 +171,7 @@ def read_canon(
             lacking = [language for language in languages if not entry.names.get(language)]
             if lacking:
                 problems.append(document.problem(("entities", key), f"has no name in {', '.join(lacking)}"))
-    canon = Canon(entities, (), chapters, extra)
+    canon = Canon(entities, (), timeline.chapters, extra, timeline.part)
     places: dict[str, Problem] = {}
     for document, row in rows:
         for number, fact_row in enumerate(row.facts):

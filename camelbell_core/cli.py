@@ -191,9 +191,18 @@ def filter_answers(name: str, workspace: Path | None, characters: tuple[Path, ..
 @_BASE
 @_PRESETS
 @click.option("--language", multiple=True, help="Train on the pairs of this language only: en for an English base.")
+@click.option(
+    "--pairs", multiple=True, type=click.Path(path_type=Path, dir_okay=False, exists=True), help="More pairs, as JSONL."
+)
 @with_places
 def train(
-    name: str, base: str, preset: str, language: tuple[str, ...], workspace: Path | None, characters: tuple[Path, ...]
+    name: str,
+    base: str,
+    preset: str,
+    language: tuple[str, ...],
+    pairs: tuple[Path, ...],
+    workspace: Path | None,
+    characters: tuple[Path, ...],
 ) -> None:
     """Tune a base model on the kept pairs of NAME; goes on from its last checkpoint.
 
@@ -203,11 +212,11 @@ def train(
 
     with opened_run(name, workspace, characters) as run:
         chosen, plan = pipeline.choose_work(run, base, preset)
-        if pipeline.can_start_at_once(run):
+        if not pairs and pipeline.can_start_at_once(run):
             click.echo(_told_questions(pipeline.make_questions(run, plan.questions)))
             pipeline.make_answers(run, lambda: pipeline.load_model(run, chosen, None))
             click.echo(_told_filter(pipeline.filter_pairs(run)))
-        report = pipeline.train(run, chosen, plan, language)
+        report = pipeline.train(run, chosen, plan, language, pairs)
         click.echo(_told_training(report, pipeline.adapter_folder(run, chosen)))
 
 
@@ -263,6 +272,9 @@ def evaluate(
 @click.option("--temperature", type=click.FloatRange(min=0), default=0.0, show_default=True)
 @click.option("--max-tokens", type=click.IntRange(min=1), default=96, show_default=True)
 @click.option("--frontend", default="", help="A chat frontend (default: the bundle's).")
+@click.option("--resume", is_flag=True, help="Go on with the last conversation.")
+@click.option("--load", "earlier", default="", help="Go on with this one (`camelbell conversations NAME` lists them).")
+@click.option("--no-log", is_flag=True, help="Keep neither the conversation nor what is typed.")
 @with_speaker
 @with_places
 def chat(
@@ -273,6 +285,9 @@ def chat(
     temperature: float,
     max_tokens: int,
     frontend: str,
+    resume: bool,
+    earlier: str,
+    no_log: bool,
     adapter: Path | None,
     no_adapter: bool,
     no_memory: bool,
@@ -281,22 +296,50 @@ def chat(
     characters: tuple[Path, ...],
 ) -> None:
     """Talk to NAME in the terminal; lines piped in are answered one by one."""
+    from camelbell_core import conversations
+    from camelbell_core.opening import Opener
     from camelbell_core.roles import ChatFrontend
-    from camelbell_core.session import Settings, open_session
+    from camelbell_core.session import Settings
+    from camelbell_core.text import printable
 
-    if message is not None and not message.strip():
+    if message is not None and not printable(message).strip():
         raise CamelBellError("the message is empty", 'say something: --message "..."')
+
+    def open_run(who: str) -> Run:
+        return run if who == name else open_named_run(who, None, characters)
+
+    def open_model(who: Run, other: str) -> Any:
+        own = who is run and other in ("", base)  # the adapter named is for this character and base
+        return _speaker(who, other or base, adapter if own else None, no_adapter)
+
     run = open_named_run(name, workspace, characters)
-    point = run.character.canon.point(at) if at else None
-    settings = Settings(max_tokens=max_tokens, temperature=temperature, at=point)
-    talker = run.registry.build(ChatFrontend, "chat_frontends", frontend or run.character.config.frontend)
-    speaker = _speaker(run, base, adapter, no_adapter)
-    session = open_session(
-        run.character, run.registry, speaker, memory=not no_memory, guard=not no_guard, settings=settings
+    opener = Opener(
+        open_run=open_run,
+        open_model=open_model,
+        characters=lambda: _described(characters),
+        bases=lambda: _bases(run.registry),
+        settings=Settings(max_tokens=max_tokens, temperature=temperature),
+        memory=not no_memory,
+        guard=not no_guard,
+        log=not no_log,
+        warn=lambda text: click.echo(f"note: {text}", err=True),
     )
+    point = run.character.canon.point(at) if at else None
+    kept = conversations.find_conversation(name, earlier) if earlier else None
+    if resume and not kept:
+        kept = next(conversations.conversations(name), None)
+        if kept is None:
+            opener.warn(f"there is no earlier conversation with {name}")
+    talker = run.registry.build(ChatFrontend, "chat_frontends", frontend or run.character.config.frontend)
+    session = opener.open(name, base)
+    if kept:
+        conversations.resume(session, kept, kept.head)
+        point = point or (session.turns[-1].at if session.turns else None)
+    session.travel(point)
     if message is not None:
         click.echo(session.ask(message.strip()))
     else:
+        talker.use(opener)
         talker.run(session)
 
 
@@ -406,6 +449,25 @@ def _speaker(run: Run, base: str, adapter: Path | None, no_adapter: bool) -> Any
         hint = f"train one: camelbell run {run.character.name}"
         click.echo(f"note: there is no adapter for the base {chosen!r} yet, so the bare model talks; {hint}", err=True)
     return load_model(run, chosen, folder)
+
+
+def _described(characters: tuple[Path, ...]) -> Iterator[tuple[str, str]]:
+    """Yield the characters that can be opened, each with its names."""
+    from camelbell_core.character import find_characters, read_character
+
+    for ref in find_characters(characters).values():
+        try:
+            yield ref.name, " / ".join(read_character(ref).config.name.values())
+        except CamelBellError:
+            yield ref.name, f"broken: see `camelbell check {ref.name}`"
+
+
+def _bases(registry: Registry) -> Iterator[tuple[str, str]]:
+    from camelbell_core.roles import BaseModel
+
+    for name in registry.offers("base_models"):
+        loader = registry.build(BaseModel, "base_models", name)
+        yield from loader.bases().items()
 
 
 def _say_one(run: Run, speaker: Any) -> None:

@@ -107,6 +107,7 @@ def _canon_row(canon: Canon, without: Container[str]) -> dict[str, Any]:
             if f.id not in without
         ],
         "chapters": canon.chapters,
+        "parts": canon.parts,
         "extra": canon.extra,
         "questions": [_row(question) for question in canon.questions],
     }
@@ -114,7 +115,7 @@ def _canon_row(canon: Canon, without: Container[str]) -> dict[str, Any]:
 
 def _canon_of(row: dict[str, Any]) -> Canon:
     entities = {key: Entity(key, kind, names, tuple(aliases)) for key, kind, names, aliases in row["entities"]}
-    canon = Canon(entities, map(_fact, row["facts"]), row["chapters"], row["extra"])
+    canon = Canon(entities, map(_fact, row["facts"]), row["chapters"], row["extra"], row["parts"])
     canon.questions = [_question(question) for question in row["questions"]]
     return canon
 

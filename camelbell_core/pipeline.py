@@ -267,9 +267,15 @@ def _silent(canon: Canon, asked: Fact, other: Fact) -> bool:
     return other.id != asked.id and bool(asked.answer and canon.missing(asked, " ".join(other.text.values())))
 
 
-def train(run: Run, base: str, preset: Preset, languages: Sequence[str] = ()) -> dict[str, Any]:
-    """Tune the base on the kept pairs, those of ``languages`` if any are named; the adapter lands in the workspace."""
-    pairs = read_records(run.workspace.kept, Pair)
+def train(
+    run: Run, base: str, preset: Preset, languages: Sequence[str] = (), files: Sequence[Path] = ()
+) -> dict[str, Any]:
+    """Tune the base on the kept pairs and those of ``files``; the adapter lands in the workspace.
+
+    Of ``languages`` only, if any are named. A pair of a file takes the place of a kept one that answers the same.
+    """
+    found = [pair for file in (run.workspace.kept, *files) for pair in read_records(file, Pair)]
+    pairs = list({pair.id: pair for pair in found}.values())
     if not pairs:
         raise CamelBellError(
             "there are no kept pairs to train on", f"make some: `camelbell filter {run.character.name}`"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
     from camelbell_core.character import Character
+    from camelbell_core.opening import Opener
     from camelbell_core.prompts import Layout, Prompt
     from camelbell_core.records import Message, Pair, Point, Question, Recall, Verdict
     from camelbell_core.session import Session
@@ -104,6 +105,12 @@ class Trainer(Part):
 class ChatFrontend(Part):
     """Lets a person talk to a session."""
 
+    opener: ClassVar[Opener | None] = None
+
+    def use(self, opener: Opener) -> None:
+        """Take what opens other characters and bases; called before ``run`` where that can be done."""
+        vars(self)["opener"] = opener  # not a field: the YAML cannot set it
+
     @abstractmethod
     def run(self, session: Session) -> None:
         """Talk until the person leaves."""
@@ -178,6 +185,10 @@ class BaseModel(Part):
     def profile(self, base: str) -> str:
         """Return the name of the preset that fits a base, "" where any does."""
         return ""
+
+    def bases(self) -> dict[str, str]:
+        """Return the names that it knows by heart, each with a line about it, for completion."""
+        return {}
 
     @abstractmethod
     def load(self, base: str, adapter: Path | None = None) -> LanguageModel:

@@ -51,6 +51,7 @@ class Turn:
     recalls: tuple[Recall, ...] = ()  # what came to mind, the likeliest first
     tries: list[Try] = field(default_factory=list)
     at: Point | None = None  # the story time
+    model: str = ""
     stopped: bool = False  # before the reply was whole
     waited: float = 0.0  # seconds until the first piece was shown
     seconds: float = 0.0  # until the last one
@@ -112,7 +113,7 @@ class Session:
         """
         self._stop.clear()
         text = printable(text.encode("utf-8", "replace").decode("utf-8"))  # bytes of another encoding were typed
-        turn = Turn(text, language_of(text, self.character.languages), at=self.settings.at)
+        turn = Turn(text, language_of(text, self.character.languages), at=self.settings.at, model=self.model.name)
         heat = self.settings.temperature if temperature is None else temperature
         history, before, started = self.history(), self.turns[-1] if self.turns else None, monotonic()
         self.turns.append(turn)

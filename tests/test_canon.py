@@ -170,6 +170,35 @@ def test_story_times_are_parts_and_chapters(text: str, point: Point) -> None:
     assert CANON.point(text) == point
 
 
+BOOKS = Canon({}, [], [2, 3, 10], parts={"zh": "第{n}部", "en": "book {n}"})
+
+
+@pytest.mark.parametrize(
+    ("language", "words"), [("zh", "第3部第2章"), ("en", "book 3, chapter 2"), ("fr", "book 3, chapter 2")]
+)
+def test_a_story_time_is_told_in_words_that_can_be_typed_again(language: str, words: str) -> None:
+    assert BOOKS.place(Point(3, 2), language) == words
+    assert BOOKS.point(words) == BOOKS.point(words.upper()) == Point(3, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "point"),
+    [
+        ("第3部", Point(3, 10)),
+        (" 第 3 部 第 2 章 ", Point(3, 2)),
+        ("Book 3 Chapter 2", Point(3, 2)),
+        ("book 3，chapter 2", Point(3, 2)),
+        ("book 2", Point(2, 3)),
+    ],
+)
+def test_story_times_are_also_read_as_the_timeline_calls_its_parts(text: str, point: Point) -> None:
+    assert BOOKS.point(text) == point
+
+
+def test_a_timeline_without_names_has_parts() -> None:
+    assert (CANON.place(Point(2, 1), "zh"), CANON.place(Point(2, 1), "en")) == ("第2部第1章", "part 2, chapter 1")
+
+
 @pytest.mark.parametrize(
     "text", ["", "0", "4", "1-0", "1-3", "3-11", "-1", "1-", "1-1-1", "第一部", "book", "9" * 5000]
 )

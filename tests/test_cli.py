@@ -19,7 +19,7 @@ from camelbell_core.cli import cli
 from camelbell_core.journal import Workspace
 from camelbell_core.scaffold import new_bundle
 
-COMMANDS = "ablations answers characters chat check eval facts filter index new plugins questions run train".split()
+COMMANDS = "ablations answers characters chat check conversations eval facts filter index new plugins questions run train".split()
 HEAVY = "torch transformers peft openai accelerate prompt_toolkit matplotlib rapidfuzz pydantic rich".split()
 NOTE = "note: there is no adapter for the base {!r} yet, so the bare model talks; train one: camelbell run lumen\n"
 QUIZ = [
@@ -309,6 +309,7 @@ def test_a_full_width_colon_is_named(lumen: Path, camelbell: Any) -> None:
         (["eval", "lumen", "--quiz", "没有.jsonl"], "there is no quiz '没有.jsonl'", "name a JSONL file with --quiz"),
         (["chat", "lumen", "--message", ""], "the message is empty", 'say something: --message "..."'),
         (["chat", "lumen", "-m", " \u3000\n"], "the message is empty", 'say something: --message "..."'),
+        (["chat", "lumen", "-m", "\x1b\x07"], "the message is empty", 'say something: --message "..."'),
         (
             ["chat", "lumen", "--frontend", "reppl"],
             "there is no chat frontend 'reppl'; did you mean \"repl\"?",
@@ -557,6 +558,35 @@ def test_piped_lines_give_one_answer_a_line(lumen: Path, parrot: Any, camelbell:
     assert told(done) == (0, told_by_facts, NOTE.format(base))
 
 
+def test_a_conversation_goes_on_in_the_next_command(lumen: Path, parrot: Any, camelbell: Any, own_home: Path) -> None:
+    chat = ("chat", "lumen", "--base", parrot("阿白 Pebble"), "--no-adapter", "--no-guard")
+    note = "note: there is no earlier conversation with lumen\n"
+    assert told(camelbell(*chat, "--resume", "-m", "你好？")) == (0, "阿白 Pebble\n", note)
+    assert told(camelbell(*chat, "--resume", stdin="Who are you?\n")) == (0, "阿白 Pebble\n", "")
+    assert told(camelbell(*chat, "-m", "另一次")) == (0, "阿白 Pebble\n", "")
+    files = {len(read(file)): file for file in (own_home / "conversations" / "lumen").glob("*.jsonl")}
+    assert sorted(files) == [2, 3]  # a head and its turns
+    assert told(camelbell(*chat, "--load", files[3].stem, "-m", "第三句")) == (0, "阿白 Pebble\n", "")
+    _, *turns = read(files[3])
+    assert [row["question"] for row in turns] == ["你好？", "Who are you?", "第三句"]
+    assert [row["after"] for row in turns] == [None, turns[0]["id"], turns[1]["id"]]
+    shown = camelbell("conversations", "lumen", files[2].stem)
+    assert told(shown) == (0, "> 另一次\n阿白 Pebble\n", "")
+
+
+def test_with_no_log_nothing_is_kept(lumen: Path, parrot: Any, camelbell: Any, own_home: Path) -> None:
+    done = camelbell(
+        "chat", "lumen", "--base", parrot("阿白 Pebble"), "--no-adapter", "--no-guard", "--no-log", stdin="你好\n"
+    )
+    assert told(done) == (0, "阿白 Pebble\n", "")
+    assert not (own_home / "conversations").exists() and not (own_home / "history").exists()
+
+
+def test_a_conversation_that_is_not_there_is_told_before_the_model_loads(lumen: Path, camelbell: Any) -> None:
+    errors = "camelbell: there is no conversation with lumen 'x'\n  see `camelbell conversations lumen`\n"
+    assert told(camelbell("chat", "lumen", "--load", "x", "-m", "你好")) == (2, "", errors)
+
+
 def test_an_unknown_base_names_the_known_ones(lumen: Path, camelbell: Any) -> None:
     known = "embedded, hub, the path of a model folder, or a hub id like org/name"
     errors = f"camelbell: no base model is called '没有'\n  known: {known}\n"
@@ -591,7 +621,7 @@ def register_commands(cli):
 def test_a_mistake_in_a_plugins_command_is_told_like_any(tmp_path: Path, camelbell: Any) -> None:
     install(tmp_path / "site", "teller", COMMAND)
     assert told(camelbell("tell", "mistake")) == (2, "", "camelbell: 灯灭了\n  light it\n")
-    assert "\n  tell        Ends as it is told.\n" in camelbell("--help").stdout
+    assert "\n  tell           Ends as it is told.\n" in camelbell("--help").stdout
 
 
 def test_a_bug_keeps_its_traceback(tmp_path: Path, camelbell: Any) -> None:

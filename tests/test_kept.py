@@ -16,6 +16,7 @@ from camelbell_core.errors import BundleError
 from camelbell_core.pipeline import Run, open_run
 
 RELATIONS = """
+timeline: {part: {zh: "第{n}部曲", en: "book {n}"}, chapters: [2, 3]}
 entities:
   old_tom: {type: person, names: {zh: 老汤姆, en: Old Tom}, aliases: [汤姆]}
   ann: {type: person, names: {zh: 安, en: Ann}}
@@ -45,6 +46,7 @@ def told(character: Character) -> tuple[Any, ...]:
         canon.questions,
         canon.vocabulary,
         character.dialogues,
+        canon.parts,
     )
 
 

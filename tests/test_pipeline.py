@@ -6,6 +6,7 @@ import sys
 import threading
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -611,6 +612,24 @@ def test_the_pairs_of_one_language_can_be_trained_on_alone(notes, languages, pla
     examples, _ = trained(run, *languages)
     assert examples == [(MIXED[place].question, MIXED[place].answer) for place in places]
     assert len(rows(run.workspace.examples)) == 3  # those of all languages are kept
+
+
+def test_pairs_of_other_files_are_trained_on_too(notes, tmp_path):
+    run = notes()
+    better = replace(MIXED[0], answer="阿白，一只海鸥。")
+    chat = [
+        Pair("它多大？", "三岁。", "zh", "chat", ("pet",), teacher="model", history=("你的宠物叫什么名字？", "阿白。")),
+        Pair("How old?", "Three.", "en", "chat"),
+    ]
+    write(tmp_path / "a.jsonl", [to_row(better), to_row(chat[0])])
+    write(tmp_path / "b.jsonl", [to_row(chat[1])])
+    report = train(run, "toy", Preset(questions=1), files=[tmp_path / "a.jsonl", tmp_path / "b.jsonl"])
+    assert report["examples"] == [(pair.question, pair.answer) for pair in (better, MIXED[1], *chat)]
+    run.workspace.kept.unlink()
+    report = train(run, "toy", Preset(questions=1), files=[tmp_path / "b.jsonl"])
+    assert report["examples"] == [("How old?", "Three.")]
+    history = [row["prompt"]["history"] for row in rows(run.workspace.examples)[1:]]
+    assert history == [[]]
 
 
 def test_a_language_without_pairs_or_that_is_not_spoken_is_told(notes):

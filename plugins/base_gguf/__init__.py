@@ -66,6 +66,10 @@ class PackagedBase(BaseModel):
         """Tell whether this is one of the packaged models."""
         return base in PACKAGES
 
+    def bases(self) -> dict[str, str]:
+        """Return the packaged models."""
+        return {name: package.model for name, package in PACKAGES.items()}
+
     def slug(self, base: str) -> str:
         """Return the model's own name: what is called embedded may change."""
         return PACKAGES[base].slug
