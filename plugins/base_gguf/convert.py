@@ -15,9 +15,10 @@ from camelbell_core.character import data_dir
 from camelbell_core.errors import CamelBellError, ModelMismatch
 from camelbell_plugins.base_gguf import Package
 from camelbell_plugins.base_gguf.header import Header, Tensor, read_header
-from camelbell_plugins.base_gguf.tokenizer import build_backend, build_tokenizer
+from camelbell_plugins.base_gguf.tokenizer import build_backend, build_tokenizer, vocabulary
 
-_FORMAT = 1  # raised when the folder that is written changes
+_FORMAT = 1  # raised when the folder for transformers changes
+_FILE_FORMAT = 2  # raised when the folder with the file itself changes
 _SPECIAL = {"bos": "bos", "eos": "eos", "pad": "padding"}
 
 
@@ -42,17 +43,21 @@ def cached_file(base: str, package: Package) -> Path:
         header = read_header(assemble(package, draft / "model.gguf"))
         write_tokenizer(header.metadata, draft)
 
-    return _cached(f"{base}-{package.sha256[:12]}-gguf-{_FORMAT}", "special.json", package, make)
+    return _cached(f"{base}-{package.sha256[:12]}-gguf-{_FILE_FORMAT}", "special.json", package, make)
 
 
 def write_tokenizer(metadata: dict[str, Any], folder: Path) -> None:
-    """Write ``tokenizer.json`` as the tokenizers library reads it, and ``special.json`` beside it."""
-    build_backend(metadata).save(str(folder / "tokenizer.json"), pretty=False)
+    """Write the tokenizer as camelbell_core/tokens.py reads it."""
     special: dict[str, Any] = {
         f"{name}_token_id": metadata[f"tokenizer.ggml.{key}_token_id"] for name, key in _SPECIAL.items()
     }
     special["chat_template"] = metadata.get("tokenizer.chat_template")
     (folder / "special.json").write_text(json.dumps(special, ensure_ascii=False), encoding="utf-8")
+    if metadata["tokenizer.ggml.model"] == "llama":
+        text = json.dumps(vocabulary(metadata), ensure_ascii=False)
+        (folder / "vocabulary.json").write_text(text, encoding="utf-8")
+    else:
+        build_backend(metadata).save(str(folder / "tokenizer.json"), pretty=False)
 
 
 def _cached(name: str, last: str, package: Package, make: Callable[[Path], None]) -> Path:

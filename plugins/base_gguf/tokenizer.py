@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-_CONTROL, _USER_DEFINED = 3, 4  # token types of llama.cpp
+_CONTROL, _USER_DEFINED, _BYTE = 3, 4, 6  # token types of llama.cpp
+_BLANK = "\u2581"
 
 
 def build_backend(metadata: dict[str, Any]) -> Any:
@@ -27,20 +29,43 @@ def build_tokenizer(metadata: dict[str, Any]) -> Any:
     return tokenizer
 
 
+def vocabulary(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return a Gemma file's tokenizer for ``camelbell_core.tokens.ImpliedMerges``."""
+    tokens, types = _tokens(metadata), metadata["tokenizer.ggml.token_type"].tolist()
+    spelled = zip(metadata["tokenizer.ggml.tokens"], tokens, types, strict=True)
+    whole = {token: kind for raw, token, kind in spelled if raw == token and kind in (_CONTROL, _USER_DEFINED)}
+    always = [token for token, kind in zip(tokens, types, strict=True) if kind == _BYTE]
+    return {
+        "frame": json.loads(_frame(metadata, {}, []).to_str()),
+        "tokens": tokens,
+        "added": {token: kind == _CONTROL for token, kind in whole.items()},
+        "always": [*always, _special(metadata)["unk_token"]],
+        "blank": _BLANK,
+        "longest": max(map(len, tokens)),
+    }
+
+
 def _gemma(metadata: dict[str, Any]) -> Any:
+    tokens = _tokens(metadata)
+    known = {token: number for number, token in enumerate(tokens)}
+    return _frame(metadata, known, _merges(tokens, known))
+
+
+def _frame(metadata: dict[str, Any], known: dict[str, int], merges: list[tuple[str, str]]) -> Any:
     from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
     from tokenizers.models import BPE
 
-    # Tokens of blanks are spelled with real blanks in the file, with U+2581 in the tokenizer's own text.
-    tokens = ["\u2581" * len(t) if " " in t and not t.strip() else t for t in metadata["tokenizer.ggml.tokens"]]
-    vocabulary = {token: number for number, token in enumerate(tokens)}
     unknown = _special(metadata)["unk_token"]
-    merges = _merges(tokens, vocabulary)
-    tokenizer = Tokenizer(BPE(vocabulary, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
-    tokenizer.normalizer = normalizers.Replace(" ", "\u2581")
+    tokenizer = Tokenizer(BPE(known, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Replace(" ", _BLANK)
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
-    tokenizer.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.decoder = decoders.Sequence([decoders.Replace(_BLANK, " "), decoders.ByteFallback(), decoders.Fuse()])
     return tokenizer
+
+
+def _tokens(metadata: dict[str, Any]) -> list[str]:
+    """Return the tokens in the tokenizer's own text; those of blanks are spelled with real blanks in the file."""
+    return [_BLANK * len(t) if " " in t and not t.strip() else t for t in metadata["tokenizer.ggml.tokens"]]
 
 
 def _byte_level(metadata: dict[str, Any]) -> Any:
