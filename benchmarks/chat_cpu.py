@@ -29,27 +29,29 @@ from camelbell_plugins.base_llamacpp.agree import prompts_of
 run = open_named_run(name, None, ())
 base = run.character.config.base
 adapter = pipeline.find_adapter(run, base)
-engine = "transformers" if way.startswith("transformers") else "llamacpp"
-model = loader_for(run.registry, f"{engine}:{base}").load(base, adapter)
-if way == "transformers fp32":
-    model.model.float()
 prompts = prompts_of(run, turns)
-if way.startswith("plain"):
-    import os, tempfile, xllamacpp
-    file, lora = str(model._base.file), str(model._server._adapters[0]) if adapter else ""
-    model._server.close()
+if way == "plain llama.cpp":
+    import os, xllamacpp
+    from camelbell_core.prompts import layout_for
+    from camelbell_plugins.base_llamacpp.lora import lora_file
+    file = loader_for(run.registry, f"llamacpp:{base}").gguf(base)
+    layout = layout_for(file.tokenizer())
     wanted = xllamacpp.CommonParams()
-    wanted.model.path, wanted.n_ctx, wanted.verbosity, wanted.warmup, wanted.ui = file, 4096, -1, False, False
-    wanted.n_parallel = 1
+    wanted.model.path, wanted.n_ctx, wanted.verbosity, wanted.warmup, wanted.ui = str(file.file), 4096, -1, False, False
     wanted.cpuparams.n_threads = wanted.cpuparams_batch.n_threads = len(os.sched_getaffinity(0))
-    if lora:
-        wanted.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(lora, 1.0)]
+    if adapter:
+        wanted.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(lora_file(adapter, file)), 1.0)]
     native = xllamacpp.Server(wanted)
+else:
+    engine = "llamacpp" if way == "ours" else "transformers"
+    model = loader_for(run.registry, f"{engine}:{base}").load(base, adapter)
+    if way == "transformers fp32":
+        model.model.float()
 firsts, tokens, spent, start = [], 0, 0.0, 0.0
 for prompt in prompts:
     asked, stamps = time.time(), []
-    if way.startswith("plain"):
-        request = {"prompt": model.layout.prefix(prompt), "n_predict": 48, "temperature": 0, "stream": True, "stop": ["\\n"]}
+    if way == "plain llama.cpp":
+        request = {"prompt": layout.prefix(prompt), "n_predict": 48, "temperature": 0, "stream": True, "stop": ["\\n"]}
         native.handle_completions(request, lambda chunk: stamps.append(time.time()) and False)
     else:
         stamps = [time.time() for _ in model.stream(prompt, 48)]
