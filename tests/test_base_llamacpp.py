@@ -359,7 +359,7 @@ import os, signal, sys, threading
 from pathlib import Path
 from camelbell_plugins.base_llamacpp.server import shared
 server = shared(Path(sys.argv[1]), 1, 256, 1)
-request = {"prompt": [2, 300, 301], "n_predict": 4, "temperature": 0.0}
+request = {"prompt": [2, 270, 271], "n_predict": 4, "temperature": 0.0}
 print(len(list(server.complete(request, None, lambda: False))) > 0)
 print(server._native.listening_address.startswith("unix://"), Path(server._native.listening_address[7:]).exists())
 threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
