@@ -67,8 +67,8 @@ def read(file: Path) -> list[dict[str, Any]]:
 
 def test_the_help_names_all_commands(camelbell: Any) -> None:
     done = camelbell("--help")
-    listed = re.findall(r"^  ([a-z]+)  +\S", done.stdout.split("Commands:\n")[1], re.MULTILINE)
-    assert (done.returncode, done.stderr, listed) == (0, "", COMMANDS)
+    listed = re.findall(r"^  ([a-z-]+)  +\S", done.stdout.split("Commands:\n")[1], re.MULTILINE)
+    assert (done.returncode, done.stderr, listed) == (0, "", sorted([*COMMANDS, "agree", "import-adapter"]))
     assert camelbell("-h").stdout == done.stdout
 
 
@@ -588,7 +588,7 @@ def test_a_conversation_that_is_not_there_is_told_before_the_model_loads(lumen: 
 
 
 def test_an_unknown_base_names_the_known_ones(lumen: Path, camelbell: Any) -> None:
-    known = "embedded, hub, the path of a model folder, or a hub id like org/name"
+    known = "chatglm, embedded, endpoint, hub, the path of a model folder, or a hub id like org/name"
     errors = f"camelbell: no base model is called '没有'\n  known: {known}\n"
     assert told(camelbell("chat", "lumen", "--base", "没有", "--no-adapter", "-m", "你好")) == (2, "", errors)
 
