@@ -51,6 +51,19 @@ def with_speaker(command: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
+def with_spending(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of commands that may spend money."""
+    command = click.option("--yes", "-y", is_flag=True, help="Do not ask before spending.")(command)
+    command = click.option(
+        "--token-limit", type=click.IntRange(min=1), help="Stop before the workspace has used so many tokens."
+    )(command)
+    return click.option(
+        "--budget",
+        type=click.FloatRange(min=0),
+        help="Stop before the workspace has spent so much, as priced by the YAML.",
+    )(command)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="camelbell")
 def cli() -> None:
@@ -164,13 +177,24 @@ def questions(name: str, count: int | None, preset: str, workspace: Path | None,
 @cli.command("answers")
 @click.argument("name")
 @_BASE
+@with_spending
 @with_places
-def answers(name: str, base: str, workspace: Path | None, characters: tuple[Path, ...]) -> None:
+def answers(
+    name: str,
+    base: str,
+    budget: float | None,
+    token_limit: int | None,
+    yes: bool,
+    workspace: Path | None,
+    characters: tuple[Path, ...],
+) -> None:
     """Have the teacher answer the questions of NAME; goes on where it stopped."""
     from camelbell_core.pipeline import load_model, make_answers
 
     with opened_run(name, workspace, characters) as run:
-        report = make_answers(run, lambda: load_model(run, base or run.character.config.base, None))
+        options = _limits(budget, token_limit)
+        _agree(run, options, yes)
+        report = make_answers(run, lambda: load_model(run, base or run.character.config.base, None), options)
     click.echo(f"{report['answered']} of {report['questions']} questions answered by {report['teacher']}")
 
 
@@ -347,8 +371,18 @@ def chat(
 @click.argument("name")
 @_BASE
 @_PRESETS
+@with_spending
 @with_places
-def run_all(name: str, base: str, preset: str, workspace: Path | None, characters: tuple[Path, ...]) -> None:
+def run_all(
+    name: str,
+    base: str,
+    preset: str,
+    budget: float | None,
+    token_limit: int | None,
+    yes: bool,
+    workspace: Path | None,
+    characters: tuple[Path, ...],
+) -> None:
     """Do the whole job for NAME: questions, answers, filters, training, evaluation, one spoken answer."""
     from camelbell_core import evaluation, pipeline
     from camelbell_core.session import Settings
@@ -356,7 +390,9 @@ def run_all(name: str, base: str, preset: str, workspace: Path | None, character
     with opened_run(name, workspace, characters) as run:
         chosen, plan = pipeline.choose_work(run, base, preset)
         click.echo(_told_questions(pipeline.make_questions(run, plan.questions)))
-        made = pipeline.make_answers(run, lambda: pipeline.load_model(run, chosen, None))
+        options = _limits(budget, token_limit)
+        _agree(run, options, yes)
+        made = pipeline.make_answers(run, lambda: pipeline.load_model(run, chosen, None), options)
         click.echo(f"{made['answered']} of {made['questions']} questions answered by {made['teacher']}")
         click.echo(_told_filter(pipeline.filter_pairs(run)))
         items = evaluation.sample(pipeline.find_quiz(run.character), plan.quiz, f"quiz:{name}")
@@ -437,6 +473,24 @@ def _progress(label: str) -> Iterator[Ticker]:
             bars.update(task, completed=done, total=total, note=note)
 
         yield tick
+
+
+def _limits(budget: float | None, token_limit: int | None) -> dict[str, Any]:
+    """Return the options of the teacher that the command line sets."""
+    return {name: value for name, value in {"budget": budget, "token_limit": token_limit}.items() if value is not None}
+
+
+def _agree(run: Run, options: dict[str, Any], yes: bool) -> None:
+    """Say what the answers will take, and ask a person at a terminal before much is spent."""
+    from camelbell_core.pipeline import estimate_answers
+    from camelbell_core.service.endpoint import told
+
+    estimate = estimate_answers(run, options)
+    if estimate is None or not estimate.requests:
+        return
+    click.echo(f"to be asked at most: {told(estimate)}", err=True)
+    if estimate.ask and not yes and sys.stdin.isatty():
+        click.confirm("go on?", abort=True, err=True)
 
 
 def _speaker(run: Run, base: str, adapter: Path | None, no_adapter: bool) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,6 +30,7 @@ from camelbell_core.roles import (
     Trainer,
     TrainingJob,
 )
+from camelbell_core.service.endpoint import Estimate
 from camelbell_core.session import Settings, open_session, personas
 from camelbell_core.slots import slot_names
 
@@ -154,38 +155,65 @@ def _fresh(
 # --- answers --------------------------------------------------------------------------------------
 
 
-def make_answers(run: Run, load_model: Callable[[], LanguageModel]) -> dict[str, Any]:
-    """Have the teacher answer the questions that have no answer yet."""
+def make_answers(
+    run: Run, load_model: Callable[[], LanguageModel], options: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Have the teacher answer the questions that have no answer yet; ``options`` change those that the YAML gives it."""
     questions = read_records(run.workspace.questions, Question)
     if not questions:
         raise CamelBellError(
             "there are no questions to answer", f"make some: `camelbell questions {run.character.name}`"
         )
     done = {pair.id for pair in read_records(run.workspace.pairs, Pair)}
-    teacher = run.registry.build(AnswerTeacher, "answer_teachers", run.character.config.answers)
+    teacher = run.registry.build(AnswerTeacher, "answer_teachers", run.character.config.answers, options)
     todo = [question for question in questions if question.id not in done]
-    persona = personas(run.character, run.registry)
-    tools = TeacherTools(
-        character=run.character,
-        memory=run.memory,
-        rng=run.rng("answers"),
-        load_model=load_model,
-        persona=lambda language: persona.get(language) or persona[run.character.languages[0]],
-    )
     count = len(questions) - len(todo)
+    notes = [""]
     with run.progress("answers") as tick, Journal(run.workspace.pairs) as journal:
         tick(count, len(questions))
         try:
+            tools = teacher_tools(run, load_model, notes.append)
             for pair in teacher.answer(todo, tools) if todo else ():
                 journal.add(pair)
                 count += 1
-                tick(count, len(questions))
+                tick(count, len(questions), notes[-1])
+                del notes[:-1]
         except CamelBellError as error:
             raise CamelBellError(
                 f"{error.message} ({count} of {len(questions)} answered)",
                 error.hint or "run the same command to go on",
             ) from error
     return {"answered": count, "questions": len(questions), "teacher": teacher.name}
+
+
+def teacher_tools(
+    run: Run, load_model: Callable[[], LanguageModel], note: Callable[[str], None] = lambda words: None
+) -> TeacherTools:
+    """Return what a teacher of this run works with."""
+    persona = personas(run.character, run.registry)
+    return TeacherTools(
+        character=run.character,
+        memory=run.memory,
+        rng=run.rng("answers"),
+        load_model=load_model,
+        persona=lambda language: persona.get(language) or persona[run.character.languages[0]],
+        folder=run.workspace.root,
+        note=note,
+    )
+
+
+def estimate_answers(run: Run, options: Mapping[str, Any] | None = None) -> Estimate | None:
+    """Return what answering the questions that have no answer yet would take; None where nothing is paid for."""
+    done = {pair.id for pair in read_records(run.workspace.pairs, Pair)}
+    todo = [question for question in read_records(run.workspace.questions, Question) if question.id not in done]
+    teacher = run.registry.build(AnswerTeacher, "answer_teachers", run.character.config.answers, options)
+    if type(teacher).estimate is AnswerTeacher.estimate or not todo:
+        return None  # the memory need not be opened
+    return teacher.estimate(todo, teacher_tools(run, _no_model))
+
+
+def _no_model() -> LanguageModel:
+    raise CamelBellError("an estimate loads no model")
 
 
 # --- filter ---------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from camelbell_core.opening import Opener
     from camelbell_core.prompts import Layout, Prompt
     from camelbell_core.records import Message, Pair, Point, Question, Recall, Verdict
+    from camelbell_core.service.endpoint import Estimate
     from camelbell_core.session import Session
 
 
@@ -54,16 +55,25 @@ class AnswerTeacher(Part):
     def answer(self, questions: Iterable[Question], tools: TeacherTools) -> Iterator[Pair]:
         """Yield one pair for each question, in any order, each as soon as it is there."""
 
+    def estimate(self, questions: Sequence[Question], tools: TeacherTools) -> Estimate | None:
+        """Return what answering the questions would take at most; None where nothing is paid for."""
+        return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherTools:
-    """What a teacher works with: the character, its memory, and the random numbers."""
+    """What a teacher works with: the character, its memory, and the random numbers.
+
+    ``folder`` is where it may keep what must outlast the run; ``note`` shows a few words beside the progress bar.
+    """
 
     character: Character
     memory: Memory
     rng: Random
     load_model: Callable[[], LanguageModel]
     persona: Callable[[str], str]
+    folder: Path | None = None
+    note: Callable[[str], None] = lambda words: None
 
 
 @dataclass(kw_only=True)

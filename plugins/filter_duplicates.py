@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from camelbell_core import hookimpl
-from camelbell_core.alike import AlikePool
 from camelbell_core.errors import CamelBellError
 from camelbell_core.records import Pair, Verdict
 from camelbell_core.roles import Filter, Memory
 from camelbell_core.text import squash
 
 if TYPE_CHECKING:
+    from camelbell_core.alike import AlikePool
     from camelbell_core.character import Character
 
 
@@ -63,6 +63,8 @@ class Duplicates(Filter):
 
     def _same_words(self, pair: Pair, context: str) -> str | None:
         """Return the first question whose ROUGE-L F with this one is above ``rouge``."""
+        from camelbell_core.alike import AlikePool
+
         if self.rouge == 1:
             return None
         pool, questions = self._rouge.setdefault((pair.language, context), (AlikePool(self.rouge), []))
@@ -72,6 +74,8 @@ class Duplicates(Filter):
     def _same_pair(self, language: str, question: str, answer: str) -> str | None:
         """Return the first question that is nearly this one, with nearly this answer."""
         from rapidfuzz.distance import Indel
+
+        from camelbell_core.alike import AlikePool
 
         if language not in self._pools:
             self._pools[language] = AlikePool(self.threshold, inclusive=True, split=list)

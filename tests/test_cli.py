@@ -418,6 +418,61 @@ def test_without_a_workspace_the_run_lives_in_the_users_data_folder(
     assert contents(lumen) == before  # nothing is ever written into a bundle
 
 
+def paid(lumen: Path, url: str, **options: Any) -> None:
+    """Have a service answer for the bundle, at 100 for a million tokens."""
+    given = {"base_url": url, "price_in": 100, "price_out": 100, "max_tokens": 100, "concurrency": 1, **options}
+    edit(lumen / "character.yaml", ("answers: canon", f"answers: {json.dumps({'openai': given})}"))
+
+
+def test_an_estimate_is_told_and_a_budget_stops_the_answers(
+    tmp_path: Path, lumen: Path, camelbell: Any, chat_service: Any
+) -> None:
+    paid(lumen, chat_service.url)
+    camelbell("questions", "lumen", "-n", 12)
+    code, out, errors = told(camelbell("answers", "lumen", "--budget", "0.03"))
+    estimate, message, hint = errors.splitlines()
+    assert re.fullmatch(
+        r"to be asked at most: 12 requests, about [\d,]+ tokens in and 1,200 out, about 0\.\d\d in money", estimate
+    )
+    done = len(chat_service.requests)
+    assert 0 < done < 12
+    assert re.fullmatch(
+        rf"camelbell: the budget of 0\.03 is reached: 0\.0\d is spent \({done} of 12 answered\)", message
+    )
+    assert (code, out, hint) == (2, "", "  raise it, then run the same command to go on")
+    code, out, _ = told(camelbell("answers", "lumen", "--token-limit", "1000000", "--yes"))
+    assert (code, out) == (0, "12 of 12 questions answered by openai\n")
+    assert len(chat_service.requests) == 12
+
+
+def test_limits_are_for_teachers_that_cost_something(lumen: Path, camelbell: Any) -> None:
+    camelbell("questions", "lumen", "-n", 2)
+    code, _, errors = told(camelbell("answers", "lumen", "--budget", "1"))
+    assert (code, errors) == (2, "camelbell: answer teachers: canon: budget: unknown key\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize(("reply", "code", "asked"), [("y", 0, 12), ("n", 130, 0)])
+def test_a_person_at_a_terminal_is_asked_before_much_is_spent(
+    tmp_path: Path, lumen: Path, camelbell: Any, chat_service: Any, reply: str, code: int, asked: int
+) -> None:
+    import pty
+
+    paid(lumen, chat_service.url, ask_above=0.01)
+    camelbell("questions", "lumen", "-n", 12)
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "camelbell_core.cli", "answers", "lumen"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        os.write(ours, f"{reply}\n".encode())
+        _, errors = process.communicate(timeout=60)
+    os.close(ours)
+    os.close(theirs)
+    assert b"go on? [y/N]" in errors
+    assert (process.returncode, len(chat_service.requests)) == (code, asked)
+
+
 def test_fewer_questions_than_asked_for_are_explained(tmp_path: Path, lumen: Path, camelbell: Any) -> None:
     edit(lumen / "character.yaml", ("questions: [canon, slots]", "questions: [slots]"))
     short = "the generators have no more different questions (slots 14): add seeds, values or facts"
