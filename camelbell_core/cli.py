@@ -371,12 +371,16 @@ def chat(
 @click.argument("name")
 @_BASE
 @_PRESETS
+@click.option("--keep", type=click.IntRange(min=1), help="Go on asking until exactly so many pairs passed all filters.")
+@click.option("--no-train", is_flag=True, help="Stop after the filters.")
 @with_spending
 @with_places
 def run_all(
     name: str,
     base: str,
     preset: str,
+    keep: int | None,
+    no_train: bool,
     budget: float | None,
     token_limit: int | None,
     yes: bool,
@@ -389,12 +393,23 @@ def run_all(
 
     with opened_run(name, workspace, characters) as run:
         chosen, plan = pipeline.choose_work(run, base, preset)
-        click.echo(_told_questions(pipeline.make_questions(run, plan.questions)))
         options = _limits(budget, token_limit)
+
+        def model() -> Any:
+            return pipeline.load_model(run, chosen, None)
+
+        click.echo(_told_questions(pipeline.make_questions(run, keep or plan.questions)))
         _agree(run, options, yes)
-        made = pipeline.make_answers(run, lambda: pipeline.load_model(run, chosen, None), options)
-        click.echo(f"{made['answered']} of {made['questions']} questions answered by {made['teacher']}")
-        click.echo(_told_filter(pipeline.filter_pairs(run)))
+        if keep:
+            from camelbell_core.keep import keep_exactly
+
+            click.echo(_told_filter(keep_exactly(run, keep, model, options)))
+        else:
+            made = pipeline.make_answers(run, model, options)
+            click.echo(f"{made['answered']} of {made['questions']} questions answered by {made['teacher']}")
+            click.echo(_told_filter(pipeline.filter_pairs(run)))
+        if no_train:
+            return
         items = evaluation.sample(pipeline.find_quiz(run.character), plan.quiz, f"quiz:{name}")
         before, short = [], Settings(max_tokens=48)  # a bare model rambles to the end of what it may say
         if items:
@@ -548,10 +563,14 @@ def _told_questions(report: dict[str, Any]) -> str:
 
 
 def _told_filter(report: dict[str, Any]) -> str:
-    lines = [f"{report['kept']} of {report['in']} pairs kept"]
-    for name, count in sorted(report["rejected"].items(), key=lambda item: -item[1]):
-        example = report["examples"][name]
-        lines.append(f"  {name} rejected {count}, e.g. {example['question']!r}: {example['reason']}")
+    spare = f" ({report['spare']} more passed)" if report.get("spare") else ""
+    lines = [f"{report['kept']} of {report['in']} pairs kept{spare}"]
+    for name, (came, passed) in report["filters"].items():
+        if came > passed:
+            example = report["examples"][name]
+            lines.append(f"  {name}: {came} in, {passed} out, e.g. {example['question']!r}: {example['reason']}")
+    if report.get("stopped"):
+        lines.append(f"  {report['wanted'] - report['kept']} fewer than wanted: {report['stopped']}")
     return "\n".join(lines)
 
 

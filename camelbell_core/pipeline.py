@@ -237,9 +237,24 @@ def filter_pairs(run: Run) -> dict[str, Any]:
     write_rows(run.workspace.rejected, rejected)
     by_filter = Counter(row["filter"] for row in rejected)
     examples = {row["filter"]: {k: row[k] for k in ("question", "answer", "reason")} for row in reversed(rejected)}
-    report = {"in": len(pairs), "kept": len(kept), "rejected": dict(by_filter), "examples": examples}
+    report = {
+        "in": len(pairs),
+        "kept": len(kept),
+        "rejected": dict(by_filter),
+        "filters": _in_and_out(names_of(run.character.config.filters), by_filter, len(pairs)),
+        "examples": examples,
+    }
     write_json(run.workspace.reports / "filter.json", report)
     return report
+
+
+def _in_and_out(names: Sequence[str], rejected: Mapping[str, int], count: int) -> dict[str, list[int]]:
+    """Return how many pairs came to each filter, and how many passed it, in their order."""
+    flow = {}
+    for name in dict.fromkeys(names):
+        flow[name] = [count, count - rejected.get(name, 0)]
+        count = flow[name][1]
+    return flow
 
 
 def judge_pairs(run: Run, judges: Sequence[Filter], pairs: Sequence[Pair]) -> Iterator[tuple[Pair, Verdict | None]]:
@@ -313,7 +328,7 @@ def train(
             known = ", ".join(run.character.languages)
             raise CamelBellError(f"{run.character.name} does not speak {language!r}", f"it speaks {known}")
     trainer = run.registry.build(Trainer, "trainers", run.character.config.trainer, preset.trainer)
-    examples = [example for example in _kept_examples(run, pairs) if not languages or example[0].language in languages]
+    examples = [example for example in kept_examples(run, pairs) if not languages or example[0].language in languages]
     if not examples:
         raise CamelBellError(
             f"there are no kept pairs in {', '.join(languages)} to train on", "leave out --language, or name another"
@@ -335,7 +350,7 @@ def train(
     return report
 
 
-def _kept_examples(run: Run, pairs: Sequence[Pair]) -> list[tuple[Prompt, str]]:
+def kept_examples(run: Run, pairs: Sequence[Pair]) -> list[tuple[Prompt, str]]:
     """Return the training examples, from the workspace if they were made of these pairs and this canon before.
 
     A workspace that is carried to a GPU trains there at once.

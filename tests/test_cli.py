@@ -19,7 +19,10 @@ from camelbell_core.cli import cli
 from camelbell_core.journal import Workspace
 from camelbell_core.scaffold import new_bundle
 
-COMMANDS = "ablations answers characters chat check conversations eval facts filter index new plugins questions run train".split()
+COMMANDS = (
+    "ablations answers characters chat check conversations eval export facts filter index new "
+    "plugins questions restore run train"
+).split()
 HEAVY = "torch transformers peft openai accelerate prompt_toolkit matplotlib rapidfuzz pydantic rich".split()
 NOTE = "note: there is no adapter for the base {!r} yet, so the bare model talks; train one: camelbell run lumen\n"
 QUIZ = [
@@ -445,6 +448,24 @@ def test_an_estimate_is_told_and_a_budget_stops_the_answers(
     assert len(chat_service.requests) == 12
 
 
+def test_exactly_so_many_pairs_are_kept_and_exported(tmp_path: Path, lumen: Path, camelbell: Any) -> None:
+    code, out, _ = told(camelbell("run", "lumen", "--keep", "12", "--no-train", "--workspace", "w"))
+    assert (code, len(read(tmp_path / "w/kept.jsonl"))) == (0, 12)
+    assert re.search(r"^12 of \d+ pairs kept", out, re.MULTILINE)
+    code, out, _ = told(camelbell("run", "lumen", "--keep", "5000", "--no-train", "--workspace", "w"))
+    assert code == 0
+    assert re.search(r"^  \d+ fewer than wanted: the generators have no more different questions", out, re.MULTILINE)
+    code, out, errors = told(
+        camelbell("export", "lumen", "--format", "alpaca", "--format", "messages", "--workspace", "w")
+    )
+    kept = len(read(tmp_path / "w/kept.jsonl"))
+    files = [f"w/exports/lumen-{name}" for name in ("alpaca.json", "messages.jsonl")]
+    assert (code, out, errors) == (0, "".join(f"{kept} rows: {file}\n" for file in files), "")
+    code, out, _ = told(camelbell("restore", "lumen", files[0], "--workspace", "other"))
+    assert (code, out) == (0, f"{kept} pairs added; judge them: camelbell filter lumen\n")
+    assert read(tmp_path / "other/pairs.jsonl") == read(tmp_path / "w/kept.jsonl")
+
+
 def test_limits_are_for_teachers_that_cost_something(lumen: Path, camelbell: Any) -> None:
     camelbell("questions", "lumen", "-n", 2)
     code, _, errors = told(camelbell("answers", "lumen", "--budget", "1"))
@@ -493,8 +514,8 @@ def test_a_rejected_answer_is_told_with_its_reason(tmp_path: Path, lumen: Path, 
     reasons = ["1 characters, at least 2 are asked for", "5 letters are Chinese, the question is in English"]
     shown = (
         "1 of 3 pairs kept\n"
-        f"  length rejected 1, e.g. '你好吗？': {reasons[0]}\n"
-        f"  language rejected 1, e.g. 'How are you?': {reasons[1]}\n"
+        f"  length: 3 in, 2 out, e.g. '你好吗？': {reasons[0]}\n"
+        f"  language: 2 in, 1 out, e.g. 'How are you?': {reasons[1]}\n"
     )
     assert told(camelbell("filter", "lumen", "--workspace", run)) == (0, shown, "")
     assert [(row["question"], row["filter"], row["reason"]) for row in read(run / "rejected.jsonl")] == [

@@ -340,7 +340,9 @@ def test_the_offline_teacher_passes_the_filters_of_its_bundle(open_lumen):
     run = open_lumen(questions=[{"canon": {"frames": 0}}, "slots"])
     make_questions(run, 22)
     make_answers(run, no_model)
-    assert filter_pairs(run) == {"in": 22, "kept": 22, "rejected": {}, "examples": {}}
+    report = filter_pairs(run)
+    assert report == {"in": 22, "kept": 22, "rejected": {}, "filters": report["filters"], "examples": {}}
+    assert set(map(tuple, report["filters"].values())) == {(22, 22)}
     assert rows(run.workspace.kept) == rows(run.workspace.pairs)
     assert rows(run.workspace.rejected) == []
 
@@ -372,8 +374,12 @@ def test_every_pair_is_kept_or_rejected_with_the_first_filter_that_objects_and_i
         "in": 6,
         "kept": 2,
         "rejected": {"persona_break": 2, "language": 1, "duplicates": 1},
+        "filters": report["filters"],
         "examples": example,
     }
+    flow = list(report["filters"].items())
+    assert [name for name, _ in flow][:4] == ["length", "language", "persona_break", "duplicates"]
+    assert [counts for _, counts in flow][:4] == [[6, 6], [6, 5], [5, 3], [3, 2]]
     assert json.loads((run.workspace.reports / "filter.json").read_text(encoding="utf-8")) == report
 
 
