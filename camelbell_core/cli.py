@@ -559,7 +559,8 @@ def _told_questions(report: dict[str, Any]) -> str:
         if report["short"]
         else ""
     )
-    return f"{report['questions']} questions ({parts}){short}"
+    diverse = f"\n  {report['diversity']}" if report.get("diversity") else ""
+    return f"{report['questions']} questions ({parts}){short}{diverse}"
 
 
 def _told_filter(report: dict[str, Any]) -> str:

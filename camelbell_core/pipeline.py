@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Protocol
 
-from camelbell_core import evaluation, model
+from camelbell_core import diversity, evaluation, model
 from camelbell_core.canon import Canon
 from camelbell_core.character import BundleRef, Character, Preset, names_of, read_character
 from camelbell_core.checked_yaml import suggest
@@ -26,6 +26,7 @@ from camelbell_core.roles import (
     LanguageModel,
     Memory,
     QuestionGenerator,
+    QuestionTools,
     TeacherTools,
     Trainer,
     TrainingJob,
@@ -110,9 +111,21 @@ def make_questions(run: Run, count: int) -> dict[str, Any]:
     generators = [
         run.registry.build(QuestionGenerator, "question_generators", r) for r in run.character.config.questions
     ]
+    measured = any(generator.measured for generator in generators) and len(have) < count
+    before = diversity.measure(list(have.values()), run.character) if measured else None
     made: Counter[str] = Counter(question.generator for question in have.values())
+    notes = [""]
+    tools = QuestionTools(
+        accepted=have.values,
+        pairs=lambda: read_records(run.workspace.kept, Pair) or read_records(run.workspace.pairs, Pair),
+        room=lambda: count - len(have),
+        folder=run.workspace.root,
+        note=notes.append,
+    )
     with run.progress("questions") as tick, Journal(run.workspace.questions) as journal:
         tick(len(have), count)
+        for generator in generators:
+            generator.prepare(tools)
         for number, generator in enumerate(generators):
             room = count - len(have)
             shares = [g.share for g in generators[number:]]
@@ -121,18 +134,25 @@ def make_questions(run: Run, count: int) -> dict[str, Any]:
             for question in _fresh(generator, run, count, have, goal):
                 journal.add(question)
                 made[question.generator] += 1
-                tick(len(have), count)
+                tick(len(have), count, notes[-1])
+                del notes[:-1]
         short = count - len(have)
         for generator in generators if short > 0 else ():
             for question in _fresh(generator, run, count, have, count - len(have)):
                 journal.add(question)
                 made[question.generator] += 1
-                tick(len(have), count)
+                tick(len(have), count, notes[-1])
+                del notes[:-1]
     why = ""
     if len(have) < count:
         names = ", ".join(f"{name} {made[name]}" for name in names_of(run.character.config.questions))
         why = f"the generators have no more different questions ({names}): add seeds, values or facts"
-    return {"questions": len(have), "wanted": count, "by_generator": dict(made), "short": why}
+    report = {"questions": len(have), "wanted": count, "by_generator": dict(made), "short": why}
+    if before is not None:
+        after = diversity.measure(list(have.values()), run.character)
+        write_json(run.workspace.reports / "questions.json", {**report, "before": before.row(), "after": after.row()})
+        report["diversity"] = diversity.told(before, after)
+    return report
 
 
 def _fresh(

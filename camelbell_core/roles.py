@@ -36,13 +36,35 @@ class Part(ABC):
 
 @dataclass(kw_only=True)
 class QuestionGenerator(Part):
-    """Makes questions for a character; ``share`` weighs how many of a run's questions are its own."""
+    """Makes questions for a character; ``share`` weighs how many of a run's questions are its own.
 
+    ``measured`` tells that the diversity of the questions is to be shown before and after.
+    """
+
+    measured: ClassVar[bool] = False
     share: float = 1.0
+
+    def prepare(self, tools: QuestionTools) -> None:
+        """Get to know the run before questions are made; a generator that needs nothing of it ignores this."""
 
     @abstractmethod
     def generate(self, character: Character, count: int, rng: Random) -> Iterator[Question]:
         """Yield up to ``count`` different questions, the same for the same ``rng`` state."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionTools:
+    """What a question generator may use of a run: the questions and the pairs so far, a folder, and the progress bar.
+
+    ``room`` tells how many questions are still wanted; ``folder`` is where it may keep what must outlast the run; ``note``
+    shows a few words beside the progress bar.
+    """
+
+    accepted: Callable[[], Iterable[Question]] = tuple
+    pairs: Callable[[], Sequence[Pair]] = tuple
+    room: Callable[[], int] = lambda: 1000
+    folder: Path | None = None
+    note: Callable[[str], None] = lambda words: None
 
 
 @dataclass(kw_only=True)
