@@ -389,6 +389,7 @@ def run_all(
 ) -> None:
     """Do the whole job for NAME: questions, answers, filters, training, evaluation, one spoken answer."""
     from camelbell_core import evaluation, pipeline
+    from camelbell_core.journal import write_json
     from camelbell_core.session import Settings
 
     with opened_run(name, workspace, characters) as run:
@@ -423,6 +424,8 @@ def run_all(
         speaker = pipeline.load_model(run, chosen, folder)
         if items:
             after = pipeline.run_evaluation(run, speaker, items, settings=short, label="eval after")
+            for when, answered in (("before", before), ("after", after)):
+                write_json(run.workspace.reports / f"eval-{when}.json", _score_rows(answered))
             click.echo("\nbefore: the base model alone")
             _print_scores(before)
             click.echo("\nafter: adapter, facts and guard")

@@ -21,7 +21,7 @@ from camelbell_core.scaffold import new_bundle
 
 COMMANDS = (
     "ablations answers characters chat check conversations eval export facts filter index new "
-    "plugins questions restore run train"
+    "plugins questions report restore run train"
 ).split()
 HEAVY = "torch transformers peft openai accelerate prompt_toolkit matplotlib rapidfuzz pydantic rich".split()
 NOTE = "note: there is no adapter for the base {!r} yet, so the bare model talks; train one: camelbell run lumen\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
+from time import time
 from types import TracebackType
 from uuid import uuid4
 
@@ -13,7 +14,8 @@ from camelbell_core.service.replies import Reply
 
 _TABLE = """
 create table if not exists replies (
-    key text primary key, text text, finish text, tokens_in integer, tokens_out integer, cost real
+    key text primary key, text text, finish text, tokens_in integer, tokens_out integer, cost real,
+    at real
 ) without rowid
 """
 
@@ -61,9 +63,9 @@ class Ledger:
 
     def put(self, key: str, reply: Reply, cost: float = 0.0) -> None:
         """Keep a reply."""
-        values = (key, reply.text, reply.finish, reply.tokens_in, reply.tokens_out, cost)
+        values = (key, reply.text, reply.finish, reply.tokens_in, reply.tokens_out, cost, time())
         try:
-            self._db.execute("insert or replace into replies values (?, ?, ?, ?, ?, ?)", values)
+            self._db.execute("insert or replace into replies values (?, ?, ?, ?, ?, ?, ?)", values)
         except sqlite3.Error as error:
             raise self._broken(error) from error
         spent = self.spent
