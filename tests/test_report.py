@@ -13,7 +13,7 @@ from camelbell_core.records import Pair, to_row
 from camelbell_core.report import write_report
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-ODD = Pair("<script>alert(1)</script>你好？", "</script><b>作为一个AI", "zh")
+ODD = Pair("<script>alert(1)</script>你好？", "作为一个AI，我不怕冷，也不怕黑，你呢？</script><b>", "zh")
 
 
 def no_model():
