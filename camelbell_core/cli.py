@@ -471,15 +471,24 @@ def _progress(label: str) -> Iterator[Ticker]:
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
+        Task,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(f"{speed:,.1f}/s" if speed else "")
 
     columns = (
         TextColumn("{task.description:<12}"),
         BarColumn(),
         MofNCompleteColumn(),
+        Rate(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
@@ -573,6 +582,10 @@ def _told_filter(report: dict[str, Any]) -> str:
         if came > passed:
             example = report["examples"][name]
             lines.append(f"  {name}: {came} in, {passed} out, e.g. {example['question']!r}: {example['reason']}")
+    for name, opinion in report.get("opinions", {}).items():
+        lines.append(
+            f"  {name} would have rejected {opinion['agreed']} of {opinion['asked']} pairs that others rejected"
+        )
     if report.get("stopped"):
         lines.append(f"  {report['wanted'] - report['kept']} fewer than wanted: {report['stopped']}")
     return "\n".join(lines)

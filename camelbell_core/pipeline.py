@@ -245,14 +245,15 @@ def filter_pairs(run: Run) -> dict[str, Any]:
     if not pairs:
         raise CamelBellError("there are no answers to filter", f"make some: `camelbell answers {run.character.name}`")
     judges = [run.registry.build(Filter, "filters", ref) for ref in run.character.config.filters]
-    kept, rejected = [], []
+    kept, rejected, against = [], [], []
     with run.progress("filter") as tick:
-        for number, (pair, verdict) in enumerate(judge_pairs(run, judges, pairs), 1):
+        for pair, verdict in judge_pairs(run, judges, pairs, tick):
             if verdict is None:
                 kept.append(to_row(pair))
             else:
                 rejected.append({**to_row(pair), "filter": verdict.filter, "reason": verdict.reason})
-            tick(number, len(pairs))
+                against.append((pair, verdict))
+    opinions = {judge.name: opinion for judge in judges if (opinion := judge.second_opinion(against))}
     write_rows(run.workspace.kept, kept)
     write_rows(run.workspace.rejected, rejected)
     by_filter = Counter(row["filter"] for row in rejected)
@@ -263,6 +264,7 @@ def filter_pairs(run: Run) -> dict[str, Any]:
         "rejected": dict(by_filter),
         "filters": _in_and_out(names_of(run.character.config.filters), by_filter, len(pairs)),
         "examples": examples,
+        **({"opinions": opinions} if opinions else {}),
     }
     write_json(run.workspace.reports / "filter.json", report)
     return report
@@ -277,13 +279,27 @@ def _in_and_out(names: Sequence[str], rejected: Mapping[str, int], count: int) -
     return flow
 
 
-def judge_pairs(run: Run, judges: Sequence[Filter], pairs: Sequence[Pair]) -> Iterator[tuple[Pair, Verdict | None]]:
-    """Yield each pair with the verdict that rejects it, or None; the filters stand cheapest first."""
+def judge_pairs(
+    run: Run,
+    judges: Sequence[Filter],
+    pairs: Sequence[Pair],
+    tick: Ticker = lambda done, total, note="": None,
+) -> Iterator[tuple[Pair, Verdict | None]]:
+    """Yield each pair with the verdict that rejects it, or None; what a filter rejects comes to no later one."""
     for judge in judges:
+        judge.settle(run.workspace.root)
         judge.prepare(run.character, run.memory, pairs)
-    for pair in pairs:
-        verdicts = (judge.judge(pair) for judge in judges)
-        yield pair, next((verdict for verdict in verdicts if not verdict.kept), None)
+    against: dict[int, Verdict] = {}
+    left = list(range(len(pairs)))
+    for number, judge in enumerate(judges):
+        for done, (place, verdict) in enumerate(zip(left, judge.judge_all([pairs[p] for p in left]), strict=True), 1):
+            if not verdict.kept:
+                against[place] = verdict
+            part = (number + done / len(left)) / len(judges)
+            tick(int(part * len(pairs)), len(pairs), f"{judge.name}, {1 - len(against) / len(pairs):.0%} kept")
+        left = [place for place in left if place not in against]
+    for place, pair in enumerate(pairs):
+        yield pair, against.get(place)
 
 
 # --- train ----------------------------------------------------------------------------------------

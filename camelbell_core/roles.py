@@ -105,9 +105,20 @@ class Filter(Part):
     def prepare(self, character: Character, memory: Memory | None = None, pairs: Sequence[Pair] = ()) -> None:
         """Get ready to judge ``pairs``; without pairs, to guard a chat that may have a memory."""
 
+    def settle(self, folder: Path) -> None:
+        """Be told of the folder where what must outlast the run may be kept."""
+
     @abstractmethod
     def judge(self, pair: Pair) -> Verdict:
         """Say whether the pair is kept, or why not."""
+
+    def judge_all(self, pairs: Sequence[Pair]) -> Iterator[Verdict]:
+        """Yield a verdict on each pair, in their order; a filter that asks a service asks for many at once here."""
+        return map(self.judge, pairs)
+
+    def second_opinion(self, rejected: Sequence[tuple[Pair, Verdict]]) -> dict[str, Any] | None:
+        """Return what this filter would have said of pairs that the others rejected; None if it is not asked for."""
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
