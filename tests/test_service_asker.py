@@ -34,18 +34,22 @@ def right(service, texts=MANY):
 
 
 def test_a_request_that_waits_holds_no_place(chat_service):
-    """With one place, the others are answered while the refused one waits as long as it was asked to."""
-    order = []
+    """Of two places both are used by others while a refused request waits as long as it was asked to."""
+    together, order, meanwhile = threading.Barrier(2), [], []
 
     def script(question, times):
         order.append(question)
-        return (429, {"Retry-After": "1"}, "{}") if question == MANY[0] and times == 1 else None
+        if question == MANY[0] and times == 1:
+            return 429, {"Retry-After": "4"}, "{}"
+        if question in MANY[4:6]:
+            together.wait(30)  # fails unless both are under way at once
+            meanwhile.append(order.count(MANY[0]))
+        return None
 
     chat_service.script = script
-    # The second place shows that the service takes requests, so that the refusal stops no others.
-    replies, _ = asked(chat_service.url, MANY, concurrency=2)
-    assert replies == right(chat_service)
-    assert order.count(MANY[0]) == 2 and order[-1] == MANY[0]
+    replies, _ = asked(chat_service.url, MANY[:20], concurrency=2)
+    assert replies == right(chat_service, MANY[:20])
+    assert meanwhile == [1, 1] and order.count(MANY[0]) == 2
 
 
 def test_while_the_service_refuses_all_it_is_not_run_over_and_nothing_is_lost(chat_service):
@@ -124,7 +128,7 @@ def test_a_wait_longer_than_our_patience_is_told(chat_service):
 
 def test_a_service_that_stays_busy_is_given_up(chat_service):
     chat_service.script = lambda question, times: (503, SOON, "") if question != MANY[0] else None
-    with pytest.raises(CamelBellError, match="answers HTTP 503; no reply came for"):
+    with pytest.raises(CamelBellError, match="answers HTTP 503; all was refused for"):
         asked(chat_service.url, MANY, patience=0.5, concurrency=4)
 
 

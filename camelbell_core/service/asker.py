@@ -59,6 +59,7 @@ class Asker:
             1  # tokens of the prompts that were answered, as we guess and as the service counts
         )
         self._numbers = count()
+        self._refused_since: float | None = None  # nothing came since then
         self._failed: list[Trouble] = []
         self._failed_in_a_row = 0
         self._stop: Trouble | None = None
@@ -114,7 +115,6 @@ class Asker:
 
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
-        self._last_good = self._loop.time()
         headers = {
             "Authorization": f"Bearer {self._key}",
             "Content-Type": "application/json",
@@ -245,7 +245,7 @@ class Asker:
 
     def _answered(self, one: _Try, reply: Reply, sent: float) -> None:
         self.pace.succeeded(sent)
-        self._last_good = self._loop.time()
+        self._refused_since = None
         self._failed_in_a_row = 0
         self._guessed += one.request.tokens_in
         self._counted += reply.tokens_in or one.request.tokens_in
@@ -265,15 +265,15 @@ class Asker:
         if trouble.kind == "busy":
             wait = trouble.wait or _back_off(one.refusals)
             self.pace.refused(sent, now, wait)
+            self._refused_since = now if self._refused_since is None else self._refused_since
             one.refusals += 1
             if wait > self.endpoint.patience:
                 trouble = Trouble(
                     "stop", f"{trouble.message}; it asks to wait {wait:,.0f} s", "run the same command then"
                 )
-            elif now + wait - self._last_good > self.endpoint.patience:
-                trouble = Trouble(
-                    "stop", f"{trouble.message}; no reply came for {now - self._last_good:.0f} s", trouble.hint
-                )
+            elif now + wait - self._refused_since > self.endpoint.patience:
+                since = f"{trouble.message}; all was refused for {now - self._refused_since:.0f} s"
+                trouble = Trouble("stop", since, trouble.hint)
             elif self.endpoint.retries:
                 return self._again_in(one, wait)
         elif trouble.kind == "again":

@@ -56,7 +56,7 @@ class Endpoint:
     ``key_env`` names the environment variable that holds the key; a service at ``base_url`` that needs none gets the
     word "none". Up to ``concurrency`` requests are under way, fewer while the service is too busy. 5xx, time-outs
     and replies of a wrong form are tried again ``retries`` times; while the service says that it is busy a request waits, until
-    nothing has come for ``patience`` seconds. ``extra`` is added to the body of each request. ``price_in`` and
+    it has refused everything for ``patience`` seconds. ``extra`` is added to the body of each request. ``price_in`` and
     ``price_out`` are for a million tokens; ``budget`` and ``token_limit`` bound what a workspace spends in all; where
     a run may cost more than ``ask_above``, a person at a terminal is asked first.
     ``mode: batch`` sends files of requests to the service's batch interface, to be collected every ``poll`` seconds.
