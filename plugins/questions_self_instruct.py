@@ -119,7 +119,8 @@ class SelfInstruct(Growing):
         words = {
             "who": character.title(language),
             "persona": " ".join(character.fill(character.config.persona.get(language, ""), language).split()),
-            "examples": "\n".join(f"- {text}" for text in dict.fromkeys(shown)) or "-",
+            # Numbered, as the answer is to be: small models go on in the form that they see.
+            "examples": "\n".join(f"{number}. {text}" for number, text in enumerate(dict.fromkeys(shown), 1)) or "-",
             "count": self.batch,
             "asker": ASKERS[asker].get(language, ASKERS[asker]["en"]),
             "about": self._about(character, language, rng),
