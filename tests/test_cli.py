@@ -57,7 +57,9 @@ def edit(file: Path, *changes: tuple[str, str]) -> None:
 
 def told(done: Any) -> tuple[int, str, str]:
     """Return exit code, output and errors, without the lines of progress bars."""
-    errors = "".join(line for line in done.stderr.splitlines(keepends=True) if not re.search("[━╸╺]", line))
+    errors = "".join(
+        line for line in done.stderr.splitlines(keepends=True) if not re.search(r"[━╸╺]|\d+/\d+ .*\d:\d\d:\d\d", line)
+    )
     return done.returncode, done.stdout, errors
 
 

