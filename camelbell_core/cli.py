@@ -51,6 +51,19 @@ def with_speaker(command: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
+def with_spending(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of commands that may spend money."""
+    command = click.option("--yes", "-y", is_flag=True, help="Do not ask before spending.")(command)
+    command = click.option(
+        "--token-limit", type=click.IntRange(min=1), help="Stop before the workspace has used so many tokens."
+    )(command)
+    return click.option(
+        "--budget",
+        type=click.FloatRange(min=0),
+        help="Stop before the workspace has spent so much, as priced by the YAML.",
+    )(command)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="camelbell")
 def cli() -> None:
@@ -164,13 +177,24 @@ def questions(name: str, count: int | None, preset: str, workspace: Path | None,
 @cli.command("answers")
 @click.argument("name")
 @_BASE
+@with_spending
 @with_places
-def answers(name: str, base: str, workspace: Path | None, characters: tuple[Path, ...]) -> None:
+def answers(
+    name: str,
+    base: str,
+    budget: float | None,
+    token_limit: int | None,
+    yes: bool,
+    workspace: Path | None,
+    characters: tuple[Path, ...],
+) -> None:
     """Have the teacher answer the questions of NAME; goes on where it stopped."""
     from camelbell_core.pipeline import load_model, make_answers
 
     with opened_run(name, workspace, characters) as run:
-        report = make_answers(run, lambda: load_model(run, base or run.character.config.base, None))
+        options = _limits(budget, token_limit)
+        _agree(run, options, yes)
+        report = make_answers(run, lambda: load_model(run, base or run.character.config.base, None), options)
     click.echo(f"{report['answered']} of {report['questions']} questions answered by {report['teacher']}")
 
 
@@ -347,18 +371,46 @@ def chat(
 @click.argument("name")
 @_BASE
 @_PRESETS
+@click.option("--keep", type=click.IntRange(min=1), help="Go on asking until exactly so many pairs passed all filters.")
+@click.option("--no-train", is_flag=True, help="Stop after the filters.")
+@with_spending
 @with_places
-def run_all(name: str, base: str, preset: str, workspace: Path | None, characters: tuple[Path, ...]) -> None:
+def run_all(
+    name: str,
+    base: str,
+    preset: str,
+    keep: int | None,
+    no_train: bool,
+    budget: float | None,
+    token_limit: int | None,
+    yes: bool,
+    workspace: Path | None,
+    characters: tuple[Path, ...],
+) -> None:
     """Do the whole job for NAME: questions, answers, filters, training, evaluation, one spoken answer."""
     from camelbell_core import evaluation, pipeline
+    from camelbell_core.journal import write_json
     from camelbell_core.session import Settings
 
     with opened_run(name, workspace, characters) as run:
         chosen, plan = pipeline.choose_work(run, base, preset)
-        click.echo(_told_questions(pipeline.make_questions(run, plan.questions)))
-        made = pipeline.make_answers(run, lambda: pipeline.load_model(run, chosen, None))
-        click.echo(f"{made['answered']} of {made['questions']} questions answered by {made['teacher']}")
-        click.echo(_told_filter(pipeline.filter_pairs(run)))
+        options = _limits(budget, token_limit)
+
+        def model() -> Any:
+            return pipeline.load_model(run, chosen, None)
+
+        click.echo(_told_questions(pipeline.make_questions(run, keep or plan.questions)))
+        _agree(run, options, yes)
+        if keep:
+            from camelbell_core.keep import keep_exactly
+
+            click.echo(_told_filter(keep_exactly(run, keep, model, options)))
+        else:
+            made = pipeline.make_answers(run, model, options)
+            click.echo(f"{made['answered']} of {made['questions']} questions answered by {made['teacher']}")
+            click.echo(_told_filter(pipeline.filter_pairs(run)))
+        if no_train:
+            return
         items = evaluation.sample(pipeline.find_quiz(run.character), plan.quiz, f"quiz:{name}")
         before, short = [], Settings(max_tokens=48)  # a bare model rambles to the end of what it may say
         if items:
@@ -372,6 +424,8 @@ def run_all(name: str, base: str, preset: str, workspace: Path | None, character
         speaker = pipeline.load_model(run, chosen, folder)
         if items:
             after = pipeline.run_evaluation(run, speaker, items, settings=short, label="eval after")
+            for when, answered in (("before", before), ("after", after)):
+                write_json(run.workspace.reports / f"eval-{when}.json", _score_rows(answered))
             click.echo("\nbefore: the base model alone")
             _print_scores(before)
             click.echo("\nafter: adapter, facts and guard")
@@ -417,15 +471,24 @@ def _progress(label: str) -> Iterator[Ticker]:
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
+        Task,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(f"{speed:,.1f}/s" if speed else "")
 
     columns = (
         TextColumn("{task.description:<12}"),
         BarColumn(),
         MofNCompleteColumn(),
+        Rate(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
@@ -437,6 +500,24 @@ def _progress(label: str) -> Iterator[Ticker]:
             bars.update(task, completed=done, total=total, note=note)
 
         yield tick
+
+
+def _limits(budget: float | None, token_limit: int | None) -> dict[str, Any]:
+    """Return the options of the teacher that the command line sets."""
+    return {name: value for name, value in {"budget": budget, "token_limit": token_limit}.items() if value is not None}
+
+
+def _agree(run: Run, options: dict[str, Any], yes: bool) -> None:
+    """Say what the answers will take, and ask a person at a terminal before much is spent."""
+    from camelbell_core.pipeline import estimate_answers
+    from camelbell_core.service.endpoint import told
+
+    estimate = estimate_answers(run, options)
+    if estimate is None or not estimate.requests:
+        return
+    click.echo(f"to be asked at most: {told(estimate)}", err=True)
+    if estimate.ask and not yes and sys.stdin.isatty():
+        click.confirm("go on?", abort=True, err=True)
 
 
 def _speaker(run: Run, base: str, adapter: Path | None, no_adapter: bool) -> Any:
@@ -490,14 +571,23 @@ def _told_questions(report: dict[str, Any]) -> str:
         if report["short"]
         else ""
     )
-    return f"{report['questions']} questions ({parts}){short}"
+    diverse = f"\n  {report['diversity']}" if report.get("diversity") else ""
+    return f"{report['questions']} questions ({parts}){short}{diverse}"
 
 
 def _told_filter(report: dict[str, Any]) -> str:
-    lines = [f"{report['kept']} of {report['in']} pairs kept"]
-    for name, count in sorted(report["rejected"].items(), key=lambda item: -item[1]):
-        example = report["examples"][name]
-        lines.append(f"  {name} rejected {count}, e.g. {example['question']!r}: {example['reason']}")
+    spare = f" ({report['spare']} more passed)" if report.get("spare") else ""
+    lines = [f"{report['kept']} of {report['in']} pairs kept{spare}"]
+    for name, (came, passed) in report["filters"].items():
+        if came > passed:
+            example = report["examples"][name]
+            lines.append(f"  {name}: {came} in, {passed} out, e.g. {example['question']!r}: {example['reason']}")
+    for name, opinion in report.get("opinions", {}).items():
+        lines.append(
+            f"  {name} would have rejected {opinion['agreed']} of {opinion['asked']} pairs that others rejected"
+        )
+    if report.get("stopped"):
+        lines.append(f"  {report['wanted'] - report['kept']} fewer than wanted: {report['stopped']}")
     return "\n".join(lines)
 
 

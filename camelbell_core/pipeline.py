@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any, Protocol
 
-from camelbell_core import evaluation, model
+from camelbell_core import diversity, evaluation, model
 from camelbell_core.canon import Canon
 from camelbell_core.character import BundleRef, Character, Preset, names_of, read_character
 from camelbell_core.checked_yaml import suggest
@@ -26,10 +26,12 @@ from camelbell_core.roles import (
     LanguageModel,
     Memory,
     QuestionGenerator,
+    QuestionTools,
     TeacherTools,
     Trainer,
     TrainingJob,
 )
+from camelbell_core.service.endpoint import Estimate
 from camelbell_core.session import Settings, open_session, personas
 from camelbell_core.slots import slot_names
 
@@ -109,9 +111,21 @@ def make_questions(run: Run, count: int) -> dict[str, Any]:
     generators = [
         run.registry.build(QuestionGenerator, "question_generators", r) for r in run.character.config.questions
     ]
+    measured = any(generator.measured for generator in generators) and len(have) < count
+    before = diversity.measure(list(have.values()), run.character) if measured else None
     made: Counter[str] = Counter(question.generator for question in have.values())
+    notes = [""]
+    tools = QuestionTools(
+        accepted=have.values,
+        pairs=lambda: read_records(run.workspace.kept, Pair) or read_records(run.workspace.pairs, Pair),
+        room=lambda: count - len(have),
+        folder=run.workspace.root,
+        note=notes.append,
+    )
     with run.progress("questions") as tick, Journal(run.workspace.questions) as journal:
         tick(len(have), count)
+        for generator in generators:
+            generator.prepare(tools)
         for number, generator in enumerate(generators):
             room = count - len(have)
             shares = [g.share for g in generators[number:]]
@@ -120,18 +134,25 @@ def make_questions(run: Run, count: int) -> dict[str, Any]:
             for question in _fresh(generator, run, count, have, goal):
                 journal.add(question)
                 made[question.generator] += 1
-                tick(len(have), count)
+                tick(len(have), count, notes[-1])
+                del notes[:-1]
         short = count - len(have)
         for generator in generators if short > 0 else ():
             for question in _fresh(generator, run, count, have, count - len(have)):
                 journal.add(question)
                 made[question.generator] += 1
-                tick(len(have), count)
+                tick(len(have), count, notes[-1])
+                del notes[:-1]
     why = ""
     if len(have) < count:
         names = ", ".join(f"{name} {made[name]}" for name in names_of(run.character.config.questions))
         why = f"the generators have no more different questions ({names}): add seeds, values or facts"
-    return {"questions": len(have), "wanted": count, "by_generator": dict(made), "short": why}
+    report = {"questions": len(have), "wanted": count, "by_generator": dict(made), "short": why}
+    if before is not None:
+        after = diversity.measure(list(have.values()), run.character)
+        write_json(run.workspace.reports / "questions.json", {**report, "before": before.row(), "after": after.row()})
+        report["diversity"] = diversity.told(before, after)
+    return report
 
 
 def _fresh(
@@ -154,38 +175,65 @@ def _fresh(
 # --- answers --------------------------------------------------------------------------------------
 
 
-def make_answers(run: Run, load_model: Callable[[], LanguageModel]) -> dict[str, Any]:
-    """Have the teacher answer the questions that have no answer yet."""
+def make_answers(
+    run: Run, load_model: Callable[[], LanguageModel], options: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Have the teacher answer the questions that have no answer yet; ``options`` change those that the YAML gives it."""
     questions = read_records(run.workspace.questions, Question)
     if not questions:
         raise CamelBellError(
             "there are no questions to answer", f"make some: `camelbell questions {run.character.name}`"
         )
     done = {pair.id for pair in read_records(run.workspace.pairs, Pair)}
-    teacher = run.registry.build(AnswerTeacher, "answer_teachers", run.character.config.answers)
+    teacher = run.registry.build(AnswerTeacher, "answer_teachers", run.character.config.answers, options)
     todo = [question for question in questions if question.id not in done]
-    persona = personas(run.character, run.registry)
-    tools = TeacherTools(
-        character=run.character,
-        memory=run.memory,
-        rng=run.rng("answers"),
-        load_model=load_model,
-        persona=lambda language: persona.get(language) or persona[run.character.languages[0]],
-    )
     count = len(questions) - len(todo)
+    notes = [""]
     with run.progress("answers") as tick, Journal(run.workspace.pairs) as journal:
         tick(count, len(questions))
         try:
+            tools = teacher_tools(run, load_model, notes.append)
             for pair in teacher.answer(todo, tools) if todo else ():
                 journal.add(pair)
                 count += 1
-                tick(count, len(questions))
+                tick(count, len(questions), notes[-1])
+                del notes[:-1]
         except CamelBellError as error:
             raise CamelBellError(
                 f"{error.message} ({count} of {len(questions)} answered)",
                 error.hint or "run the same command to go on",
             ) from error
     return {"answered": count, "questions": len(questions), "teacher": teacher.name}
+
+
+def teacher_tools(
+    run: Run, load_model: Callable[[], LanguageModel], note: Callable[[str], None] = lambda words: None
+) -> TeacherTools:
+    """Return what a teacher of this run works with."""
+    persona = personas(run.character, run.registry)
+    return TeacherTools(
+        character=run.character,
+        memory=run.memory,
+        rng=run.rng("answers"),
+        load_model=load_model,
+        persona=lambda language: persona.get(language) or persona[run.character.languages[0]],
+        folder=run.workspace.root,
+        note=note,
+    )
+
+
+def estimate_answers(run: Run, options: Mapping[str, Any] | None = None) -> Estimate | None:
+    """Return what answering the questions that have no answer yet would take; None where nothing is paid for."""
+    done = {pair.id for pair in read_records(run.workspace.pairs, Pair)}
+    todo = [question for question in read_records(run.workspace.questions, Question) if question.id not in done]
+    teacher = run.registry.build(AnswerTeacher, "answer_teachers", run.character.config.answers, options)
+    if type(teacher).estimate is AnswerTeacher.estimate or not todo:
+        return None  # the memory need not be opened
+    return teacher.estimate(todo, teacher_tools(run, _no_model))
+
+
+def _no_model() -> LanguageModel:
+    raise CamelBellError("an estimate loads no model")
 
 
 # --- filter ---------------------------------------------------------------------------------------
@@ -197,30 +245,61 @@ def filter_pairs(run: Run) -> dict[str, Any]:
     if not pairs:
         raise CamelBellError("there are no answers to filter", f"make some: `camelbell answers {run.character.name}`")
     judges = [run.registry.build(Filter, "filters", ref) for ref in run.character.config.filters]
-    kept, rejected = [], []
+    kept, rejected, against = [], [], []
     with run.progress("filter") as tick:
-        for number, (pair, verdict) in enumerate(judge_pairs(run, judges, pairs), 1):
+        for pair, verdict in judge_pairs(run, judges, pairs, tick):
             if verdict is None:
                 kept.append(to_row(pair))
             else:
                 rejected.append({**to_row(pair), "filter": verdict.filter, "reason": verdict.reason})
-            tick(number, len(pairs))
+                against.append((pair, verdict))
+    opinions = {judge.name: opinion for judge in judges if (opinion := judge.second_opinion(against))}
     write_rows(run.workspace.kept, kept)
     write_rows(run.workspace.rejected, rejected)
     by_filter = Counter(row["filter"] for row in rejected)
     examples = {row["filter"]: {k: row[k] for k in ("question", "answer", "reason")} for row in reversed(rejected)}
-    report = {"in": len(pairs), "kept": len(kept), "rejected": dict(by_filter), "examples": examples}
+    report = {
+        "in": len(pairs),
+        "kept": len(kept),
+        "rejected": dict(by_filter),
+        "filters": _in_and_out(names_of(run.character.config.filters), by_filter, len(pairs)),
+        "examples": examples,
+        **({"opinions": opinions} if opinions else {}),
+    }
     write_json(run.workspace.reports / "filter.json", report)
     return report
 
 
-def judge_pairs(run: Run, judges: Sequence[Filter], pairs: Sequence[Pair]) -> Iterator[tuple[Pair, Verdict | None]]:
-    """Yield each pair with the verdict that rejects it, or None; the filters stand cheapest first."""
+def _in_and_out(names: Sequence[str], rejected: Mapping[str, int], count: int) -> dict[str, list[int]]:
+    """Return how many pairs came to each filter, and how many passed it, in their order."""
+    flow = {}
+    for name in dict.fromkeys(names):
+        flow[name] = [count, count - rejected.get(name, 0)]
+        count = flow[name][1]
+    return flow
+
+
+def judge_pairs(
+    run: Run,
+    judges: Sequence[Filter],
+    pairs: Sequence[Pair],
+    tick: Ticker = lambda done, total, note="": None,
+) -> Iterator[tuple[Pair, Verdict | None]]:
+    """Yield each pair with the verdict that rejects it, or None; what a filter rejects comes to no later one."""
     for judge in judges:
+        judge.settle(run.workspace.root)
         judge.prepare(run.character, run.memory, pairs)
-    for pair in pairs:
-        verdicts = (judge.judge(pair) for judge in judges)
-        yield pair, next((verdict for verdict in verdicts if not verdict.kept), None)
+    against: dict[int, Verdict] = {}
+    left = list(range(len(pairs)))
+    for number, judge in enumerate(judges):
+        for done, (place, verdict) in enumerate(zip(left, judge.judge_all([pairs[p] for p in left]), strict=True), 1):
+            if not verdict.kept:
+                against[place] = verdict
+            part = (number + done / len(left)) / len(judges)
+            tick(int(part * len(pairs)), len(pairs), f"{judge.name}, {1 - len(against) / len(pairs):.0%} kept")
+        left = [place for place in left if place not in against]
+    for place, pair in enumerate(pairs):
+        yield pair, against.get(place)
 
 
 # --- train ----------------------------------------------------------------------------------------
@@ -285,7 +364,7 @@ def train(
             known = ", ".join(run.character.languages)
             raise CamelBellError(f"{run.character.name} does not speak {language!r}", f"it speaks {known}")
     trainer = run.registry.build(Trainer, "trainers", run.character.config.trainer, preset.trainer)
-    examples = [example for example in _kept_examples(run, pairs) if not languages or example[0].language in languages]
+    examples = [example for example in kept_examples(run, pairs) if not languages or example[0].language in languages]
     if not examples:
         raise CamelBellError(
             f"there are no kept pairs in {', '.join(languages)} to train on", "leave out --language, or name another"
@@ -307,7 +386,7 @@ def train(
     return report
 
 
-def _kept_examples(run: Run, pairs: Sequence[Pair]) -> list[tuple[Prompt, str]]:
+def kept_examples(run: Run, pairs: Sequence[Pair]) -> list[tuple[Prompt, str]]:
     """Return the training examples, from the workspace if they were made of these pairs and this canon before.
 
     A workspace that is carried to a GPU trains there at once.

@@ -123,6 +123,11 @@ class Question:
         """Return the hash of what is asked, when, and after what."""
         return content_id(self.language, self.text, *filter(None, (self.at,)), *self.history)
 
+    @property
+    def said(self) -> list[Message]:
+        """The history as messages, the visitor's first."""
+        return _as_turns(self.history)
+
     def answered(self, answer: str, facts: Iterable[str], teacher: str, model: str = "") -> Pair:
         """Return the pair that a teacher's answer, resting on facts given by id, makes of this question."""
         return Pair(
@@ -164,8 +169,7 @@ class Pair:
     @property
     def said(self) -> list[Message]:
         """The history as messages, the visitor's first."""
-        roles: tuple[Role, Role] = ("user", "assistant")
-        return [Message(roles[place % 2], text) for place, text in enumerate(self.history)]
+        return _as_turns(self.history)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +191,11 @@ _JSON_TYPES: dict[str, tuple[type, str]] = {
     "tuple[str, ...]": (list, "a list"),
     "dict[str, str]": (dict, "an object"),
 }
+
+
+def _as_turns(history: tuple[str, ...]) -> list[Message]:
+    roles: tuple[Role, Role] = ("user", "assistant")
+    return [Message(roles[place % 2], text) for place, text in enumerate(history)]
 
 
 def content_id(*parts: str) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from camelbell_core.opening import Opener
     from camelbell_core.prompts import Layout, Prompt
     from camelbell_core.records import Message, Pair, Point, Question, Recall, Verdict
+    from camelbell_core.service.endpoint import Estimate
     from camelbell_core.session import Session
 
 
@@ -35,13 +36,35 @@ class Part(ABC):
 
 @dataclass(kw_only=True)
 class QuestionGenerator(Part):
-    """Makes questions for a character; ``share`` weighs how many of a run's questions are its own."""
+    """Makes questions for a character; ``share`` weighs how many of a run's questions are its own.
 
+    ``measured`` tells that the diversity of the questions is to be shown before and after.
+    """
+
+    measured: ClassVar[bool] = False
     share: float = 1.0
+
+    def prepare(self, tools: QuestionTools) -> None:
+        """Get to know the run before questions are made; a generator that needs nothing of it ignores this."""
 
     @abstractmethod
     def generate(self, character: Character, count: int, rng: Random) -> Iterator[Question]:
         """Yield up to ``count`` different questions, the same for the same ``rng`` state."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionTools:
+    """What a question generator may use of a run: the questions and the pairs so far, a folder, and the progress bar.
+
+    ``room`` tells how many questions are still wanted; ``folder`` is where it may keep what must outlast the run; ``note``
+    shows a few words beside the progress bar.
+    """
+
+    accepted: Callable[[], Iterable[Question]] = tuple
+    pairs: Callable[[], Sequence[Pair]] = tuple
+    room: Callable[[], int] = lambda: 1000
+    folder: Path | None = None
+    note: Callable[[str], None] = lambda words: None
 
 
 @dataclass(kw_only=True)
@@ -54,16 +77,25 @@ class AnswerTeacher(Part):
     def answer(self, questions: Iterable[Question], tools: TeacherTools) -> Iterator[Pair]:
         """Yield one pair for each question, in any order, each as soon as it is there."""
 
+    def estimate(self, questions: Sequence[Question], tools: TeacherTools) -> Estimate | None:
+        """Return what answering the questions would take at most; None where nothing is paid for."""
+        return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherTools:
-    """What a teacher works with: the character, its memory, and the random numbers."""
+    """What a teacher works with: the character, its memory, and the random numbers.
+
+    ``folder`` is where it may keep what must outlast the run; ``note`` shows a few words beside the progress bar.
+    """
 
     character: Character
     memory: Memory
     rng: Random
     load_model: Callable[[], LanguageModel]
     persona: Callable[[str], str]
+    folder: Path | None = None
+    note: Callable[[str], None] = lambda words: None
 
 
 @dataclass(kw_only=True)
@@ -73,9 +105,20 @@ class Filter(Part):
     def prepare(self, character: Character, memory: Memory | None = None, pairs: Sequence[Pair] = ()) -> None:
         """Get ready to judge ``pairs``; without pairs, to guard a chat that may have a memory."""
 
+    def settle(self, folder: Path) -> None:
+        """Be told of the folder where what must outlast the run may be kept."""
+
     @abstractmethod
     def judge(self, pair: Pair) -> Verdict:
         """Say whether the pair is kept, or why not."""
+
+    def judge_all(self, pairs: Sequence[Pair]) -> Iterator[Verdict]:
+        """Yield a verdict on each pair, in their order; a filter that asks a service asks for many at once here."""
+        return map(self.judge, pairs)
+
+    def second_opinion(self, rejected: Sequence[tuple[Pair, Verdict]]) -> dict[str, Any] | None:
+        """Return what this filter would have said of pairs that the others rejected; None if it is not asked for."""
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)

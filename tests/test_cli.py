@@ -19,7 +19,10 @@ from camelbell_core.cli import cli
 from camelbell_core.journal import Workspace
 from camelbell_core.scaffold import new_bundle
 
-COMMANDS = "ablations answers characters chat check conversations eval facts filter index new plugins questions run train".split()
+COMMANDS = (
+    "ablations answers characters chat check conversations eval export facts filter index new "
+    "plugins questions report restore run train"
+).split()
 HEAVY = "torch transformers peft openai accelerate prompt_toolkit matplotlib rapidfuzz pydantic rich".split()
 NOTE = "note: there is no adapter for the base {!r} yet, so the bare model talks; train one: camelbell run lumen\n"
 QUIZ = [
@@ -54,7 +57,9 @@ def edit(file: Path, *changes: tuple[str, str]) -> None:
 
 def told(done: Any) -> tuple[int, str, str]:
     """Return exit code, output and errors, without the lines of progress bars."""
-    errors = "".join(line for line in done.stderr.splitlines(keepends=True) if not re.search("[━╸╺]", line))
+    errors = "".join(
+        line for line in done.stderr.splitlines(keepends=True) if not re.search(r"[━╸╺]|\d+/\d+ .*\d:\d\d:\d\d", line)
+    )
     return done.returncode, done.stdout, errors
 
 
@@ -418,6 +423,79 @@ def test_without_a_workspace_the_run_lives_in_the_users_data_folder(
     assert contents(lumen) == before  # nothing is ever written into a bundle
 
 
+def paid(lumen: Path, url: str, **options: Any) -> None:
+    """Have a service answer for the bundle, at 100 for a million tokens."""
+    given = {"base_url": url, "price_in": 100, "price_out": 100, "max_tokens": 100, "concurrency": 1, **options}
+    edit(lumen / "character.yaml", ("answers: canon", f"answers: {json.dumps({'openai': given})}"))
+
+
+def test_an_estimate_is_told_and_a_budget_stops_the_answers(
+    tmp_path: Path, lumen: Path, camelbell: Any, chat_service: Any
+) -> None:
+    paid(lumen, chat_service.url)
+    camelbell("questions", "lumen", "-n", 12)
+    code, out, errors = told(camelbell("answers", "lumen", "--budget", "0.03"))
+    estimate, message, hint = errors.splitlines()
+    assert re.fullmatch(
+        r"to be asked at most: 12 requests, about [\d,]+ tokens in and 1,200 out, about 0\.\d\d in money", estimate
+    )
+    done = len(chat_service.requests)
+    assert 0 < done < 12
+    assert re.fullmatch(
+        rf"camelbell: the budget of 0\.03 is reached: 0\.0\d is spent \({done} of 12 answered\)", message
+    )
+    assert (code, out, hint) == (2, "", "  raise it, then run the same command to go on")
+    code, out, _ = told(camelbell("answers", "lumen", "--token-limit", "1000000", "--yes"))
+    assert (code, out) == (0, "12 of 12 questions answered by openai\n")
+    assert len(chat_service.requests) == 12
+
+
+def test_exactly_so_many_pairs_are_kept_and_exported(tmp_path: Path, lumen: Path, camelbell: Any) -> None:
+    code, out, _ = told(camelbell("run", "lumen", "--keep", "12", "--no-train", "--workspace", "w"))
+    assert (code, len(read(tmp_path / "w/kept.jsonl"))) == (0, 12)
+    assert re.search(r"^12 of \d+ pairs kept", out, re.MULTILINE)
+    code, out, _ = told(camelbell("run", "lumen", "--keep", "5000", "--no-train", "--workspace", "w"))
+    assert code == 0
+    assert re.search(r"^  \d+ fewer than wanted: the generators have no more different questions", out, re.MULTILINE)
+    code, out, errors = told(
+        camelbell("export", "lumen", "--format", "alpaca", "--format", "messages", "--workspace", "w")
+    )
+    kept = len(read(tmp_path / "w/kept.jsonl"))
+    files = [f"w/exports/lumen-{name}" for name in ("alpaca.json", "messages.jsonl")]
+    assert (code, out, errors) == (0, "".join(f"{kept} rows: {file}\n" for file in files), "")
+    code, out, _ = told(camelbell("restore", "lumen", files[0], "--workspace", "other"))
+    assert (code, out) == (0, f"{kept} pairs added; judge them: camelbell filter lumen\n")
+    assert read(tmp_path / "other/pairs.jsonl") == read(tmp_path / "w/kept.jsonl")
+
+
+def test_limits_are_for_teachers_that_cost_something(lumen: Path, camelbell: Any) -> None:
+    camelbell("questions", "lumen", "-n", 2)
+    code, _, errors = told(camelbell("answers", "lumen", "--budget", "1"))
+    assert (code, errors) == (2, "camelbell: answer teachers: canon: budget: unknown key\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize(("reply", "code", "asked"), [("y", 0, 12), ("n", 130, 0)])
+def test_a_person_at_a_terminal_is_asked_before_much_is_spent(
+    tmp_path: Path, lumen: Path, camelbell: Any, chat_service: Any, reply: str, code: int, asked: int
+) -> None:
+    import pty
+
+    paid(lumen, chat_service.url, ask_above=0.01)
+    camelbell("questions", "lumen", "-n", 12)
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "camelbell_core.cli", "answers", "lumen"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        os.write(ours, f"{reply}\n".encode())
+        _, errors = process.communicate(timeout=60)
+    os.close(ours)
+    os.close(theirs)
+    assert b"go on? [y/N]" in errors
+    assert (process.returncode, len(chat_service.requests)) == (code, asked)
+
+
 def test_fewer_questions_than_asked_for_are_explained(tmp_path: Path, lumen: Path, camelbell: Any) -> None:
     edit(lumen / "character.yaml", ("questions: [canon, slots]", "questions: [slots]"))
     short = "the generators have no more different questions (slots 14): add seeds, values or facts"
@@ -438,8 +516,8 @@ def test_a_rejected_answer_is_told_with_its_reason(tmp_path: Path, lumen: Path, 
     reasons = ["1 characters, at least 2 are asked for", "5 letters are Chinese, the question is in English"]
     shown = (
         "1 of 3 pairs kept\n"
-        f"  length rejected 1, e.g. '你好吗？': {reasons[0]}\n"
-        f"  language rejected 1, e.g. 'How are you?': {reasons[1]}\n"
+        f"  length: 3 in, 2 out, e.g. '你好吗？': {reasons[0]}\n"
+        f"  language: 2 in, 1 out, e.g. 'How are you?': {reasons[1]}\n"
     )
     assert told(camelbell("filter", "lumen", "--workspace", run)) == (0, shown, "")
     assert [(row["question"], row["filter"], row["reason"]) for row in read(run / "rejected.jsonl")] == [

@@ -1,5 +1,6 @@
 import pytest
 
+from camelbell_core.errors import CamelBellError
 from camelbell_core.records import Pair
 from camelbell_plugins.filter_duplicates import Duplicates
 
@@ -71,3 +72,38 @@ def test_a_new_run_starts_afresh():
     for _ in range(2):
         part.prepare(None)
         assert part.judge(Pair("你好吗？", "好。", "zh")).kept
+
+
+@pytest.mark.parametrize(
+    ("first", "near", "other", "language"),
+    [
+        ("你是怎么认识赫敏的？", "你是怎么认识罗恩的？", "海格住在哪里？", "zh"),
+        ("How did you first meet Ron?", "How did you first meet Hermione?", "Where does Hagrid live?", "en"),
+    ],
+)
+def test_with_rouge_a_question_of_nearly_the_same_words_is_a_duplicate_whatever_its_answer(
+    first, near, other, language
+):
+    pairs = [(first, "一", language), (near, "two", language), (other, "three", language)]
+    assert reasons(*pairs) == ["", "", ""]
+    assert reasons(*pairs, rouge=0.7) == ["", f"a question of nearly the same words as {first!r}", ""]
+
+
+@pytest.mark.parametrize(("question", "language"), [("他后来怎么样了？", "zh"), ("And what became of him?", "en")])
+def test_with_rouge_a_question_after_other_words_or_at_another_time_is_another(question, language):
+    part = Duplicates(rouge=0.7)
+    part.prepare(None)
+    asked = [
+        Pair(question, "A", language),
+        Pair(question, "B", language, history=("罗恩呢？", "Ron!")),
+        Pair(question, "C", language, at="3-22"),
+        Pair(question + "!", "D", language, at="3-22"),
+    ]
+    assert [part.judge(pair).kept for pair in asked] == [True, True, True, False]
+
+
+@pytest.mark.parametrize("options", [{"rouge": 0}, {"rouge": 7}, {"threshold": 0}, {"threshold": 90}])
+def test_a_likeness_that_means_nothing_is_refused(options):
+    (name,) = options
+    with pytest.raises(CamelBellError, match=f"duplicates: {name} is .* at most 1"):
+        Duplicates(**options)

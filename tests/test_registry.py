@@ -167,7 +167,7 @@ def test_one_file_enters_by_each_of_the_three_doors(
     after = camelbell("filter", "lumen", "--workspace", run)
     assert (after.returncode, after.stdout) == (
         0,
-        f"1 of 2 pairs kept\n  no_shouting rejected 1, e.g. {LOUD.question!r}: 4 exclamation marks\n",
+        f"1 of 2 pairs kept\n  no_shouting: 2 in, 1 out, e.g. {LOUD.question!r}: 4 exclamation marks\n",
     )
     rejected = [json.loads(line) for line in (run / "rejected.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [(row["filter"], row["reason"]) for row in rejected] == [("no_shouting", "4 exclamation marks")]

@@ -7,7 +7,7 @@ import pytest
 
 from camelbell_core.errors import BundleError, CamelBellError
 from camelbell_core.journal import Journal, read_records
-from camelbell_core.pipeline import make_answers
+from camelbell_core.pipeline import estimate_answers, make_answers, make_questions
 from camelbell_core.prompts import as_messages, build_prompt
 from camelbell_core.records import Pair, Question
 from camelbell_plugins.teacher_openai import OpenAITeacher
@@ -135,17 +135,17 @@ def test_answers_that_were_under_way_when_one_failed_are_kept(open_lumen, tools_
         (
             400,
             '{"error": {"message": "too\\nlong \\u001b[31m"}}',
-            "answers HTTP 400: Error code: 400",  # openai 2 and 3 tell the rest in different words
+            "answers HTTP 400: too long [31m",
             "run the same command to go on",
         ),
-        (500, "line one\nline\x1b[2J two", "answers HTTP 500: Error code: 500", "run the same command to go on"),
-        (429, "{}", "answers HTTP 429: Error code: 429", "run the same command to go on"),
+        (500, "line one\nline\x1b[2J two", "answers HTTP 500: line one line[2J two", "run the same command to go on"),
+        (429, "{}", "answers HTTP 429", "run the same command to go on"),
     ],
 )
 def test_a_failure_is_one_line_that_names_the_service(answered, chat_service, status, body, said, hint):
     chat_service.script = lambda question, times: (status, {}, body)
     message, told = failure(answered)
-    assert message.startswith(f"{chat_service.url} {said}") and message.isprintable()
+    assert message == f"{chat_service.url} {said}" and message.isprintable()
     assert told == hint
 
 
@@ -185,7 +185,7 @@ def test_a_refused_connection_is_told(answered):
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
     assert failure(answered, base_url=url) == (
-        f"no connection to {url}: All connection attempts failed",
+        f"no connection to {url}: Connection refused",
         "check base_url and the network",
     )
 
@@ -234,7 +234,7 @@ def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(answered, chat_servi
         ({"base_url": "http://127.0.0.1:99999/v1"}, "openai: base_url 'http://127.0.0.1:99999/v1' is no web address"),
         ({"base_url": "http://[::1/v1"}, "openai: base_url 'http://[::1/v1' is no web address"),
         ({"base_url": "http：//a/v1"}, "openai: base_url 'http：//a/v1' is no web address"),
-        ({"modle": "x"}, 'answer teachers: openai: modle: unknown key; did you mean "model"?'),
+        ({"modell": "x"}, 'answer teachers: openai: modell: unknown key; did you mean "model"?'),
     ],
 )
 def test_options_that_cannot_work_are_mistakes_of_the_bundle(open_lumen, options, said):
@@ -257,3 +257,60 @@ def test_whoever_stops_listening_stops_the_asking(open_lumen, tools_of, chat_ser
 def test_without_questions_nothing_is_asked(answered, chat_service):
     assert answered([]) == []
     assert json.dumps(chat_service.requests) == "[]"
+
+
+@pytest.mark.parametrize(
+    ("said", "question", "language"),
+    [
+        (("你好！", "你好，欢迎来灯塔。"), "它多高？", "zh"),
+        (("Hi!", "Welcome to the lighthouse."), "How tall is it?", "en"),
+    ],
+)
+def test_a_question_is_asked_after_what_was_said(answered, chat_service, said, question, language):
+    (pair,) = answered([Question(question, language, history=said)])
+    roles = [(message["role"], message["content"]) for message in chat_service.requests[0]["messages"][1:]]
+    assert roles == [("user", said[0]), ("assistant", said[1]), ("user", question)]
+    assert pair.history == said
+
+
+def test_an_answer_is_paid_for_once_whatever_becomes_of_the_pairs(open_lumen, chat_service):
+    run = open_lumen(answers={"openai": {"base_url": chat_service.url}})
+    make_questions(run, 12)
+    make_answers(run, lambda: pytest.fail("no model is needed"))
+    before = run.workspace.pairs.read_text(encoding="utf-8")
+    run.workspace.pairs.unlink()
+    make_answers(run, lambda: pytest.fail("no model is needed"))
+    assert sorted(run.workspace.pairs.read_text(encoding="utf-8").splitlines()) == sorted(before.splitlines())
+    assert len(chat_service.requests) == 12
+    run = open_lumen(answers={"openai": {"base_url": chat_service.url, "temperature": 0.1}})
+    run.workspace.pairs.unlink()
+    make_answers(run, lambda: pytest.fail("no model is needed"))
+    assert len(chat_service.requests) == 24
+
+
+def test_an_estimate_is_made_without_asking(open_lumen, chat_service):
+    run = open_lumen(answers={"openai": {"base_url": chat_service.url, "price_in": 1, "price_out": 2}})
+    assert estimate_answers(run) is None
+    make_questions(run, 12)
+    estimate = estimate_answers(run)
+    assert (estimate.requests, estimate.tokens_out) == (12, 12 * 300)
+    assert 12 * 20 < estimate.tokens_in < 12 * 400
+    assert estimate.cost == pytest.approx((estimate.tokens_in + 2 * estimate.tokens_out) / 1e6)
+    assert chat_service.requests == []
+    make_answers(run, lambda: pytest.fail("no model is needed"))
+    assert estimate_answers(run) is None
+    assert estimate_answers(open_lumen(answers="canon")) is None
+
+
+def test_the_key_is_in_no_file_of_the_workspace(open_lumen, chat_service, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+    run = open_lumen(answers={"openai": {"base_url": chat_service.url, "concurrency": 1}})
+    make_questions(run, 12)
+    chat_service.script = lambda question, times: (400, {}, "sk-very-secret?") if len(chat_service.asked) == 1 else None
+    with pytest.raises(CamelBellError, match=r"HTTP 400: \[the key\]\?"):
+        make_answers(run, lambda: pytest.fail("no model is needed"))
+    chat_service.script = lambda question, times: None
+    make_answers(run, lambda: pytest.fail("no model is needed"))
+    files = [file for file in run.workspace.root.rglob("*") if file.is_file()]
+    assert {"pairs.jsonl", "replies.sqlite"} <= {file.name for file in files}
+    assert not [file for file in files if b"sk-very-secret" in file.read_bytes()]
