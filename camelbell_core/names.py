@@ -47,6 +47,7 @@ _NOT_NAMES = frozenset(
     although though in on at to from of for with without by as is was are were be been do did does done has
     have had can could will would shall should may might must let's don't didn't can't won't isn't wasn't
     that's it's he's she's there's what's who's i monday tuesday wednesday thursday friday saturday sunday
+    mondays tuesdays wednesdays thursdays fridays saturdays sundays
     january february march april june july august september october november december christmas easter
     halloween english british england britain london scotland scottish irish ireland wales france french
     german germany america american europe european china chinese latin god mr mrs miss ms sir madam professor

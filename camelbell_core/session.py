@@ -20,6 +20,7 @@ from camelbell_core.roles import Filter, LanguageModel, Memory
 from camelbell_core.text import language_of, printable, sentences
 
 _RETRY_TEMPERATURE = 0.7  # a greedy reply tried again would be the same
+_NEARER = 0.15  # how much likelier it must be then than what is known now
 _LATER = 0.6  # the score from which on a fact that lies in the future is what a question asks for
 
 
@@ -134,6 +135,8 @@ class Session:
         recalls = self._recall(turn.question, history)
         turn.recalls = tuple(recalls)
         turn.later = self._not_yet(turn.question, history, recalls)
+        if turn.later and (now := self._told_now(turn.question, recalls)):
+            recalls, turn.later = [*now, *(recall for recall in recalls if recall not in now)], None
         if turn.later and self.guard:
             turn.composed = True
             yield compose(self.character, turn.language, turn.question, ()).text
@@ -206,10 +209,15 @@ class Session:
             return None
         for recall in self.memory.recall(text, 1, None, history):
             known = recall.fact.known_from or recall.fact.true_from or recall.fact.source
-            unsure = not recalls or recalls[0].score < ANSWERS
+            unsure = not recalls or recalls[0].score < max(ANSWERS, recall.score - _NEARER)
             if known and known > at and recall.score >= _LATER and unsure:
                 return recall.fact
         return None
+
+    def _told_now(self, text: str, recalls: Sequence[Recall]) -> list[Recall]:
+        """Return what holds only for now of those whom a question names: better told than what comes later is denied."""
+        named = set(self.character.canon.names.ids(text)) - {self.character.config.entity}
+        return [recall for recall in recalls if recall.fact.true_until and named & set(recall.fact.about)]
 
     def _attempts(self, turn: Turn, recalls: Sequence[Recall], history: Sequence[Message]) -> Iterator[Prompt]:
         """Yield the prompt, and under a guard a tighter one: the likeliest facts, no history."""

@@ -81,7 +81,7 @@ class Contradiction(Filter):
     answer that lacks what the fact's ``answer`` demands is rejected if it names a wrong entity or a wrong number
     instead. From a score of ``sure`` on it is rejected in any case, as is one that only says again what the question
     names, where the fact names more. Facts that fit up to ``nearly`` as well count too: an answer that agrees with one
-    of them is right. ``strict`` takes every fact as sure. To admit not knowing is never against a fact.
+    of them, or holds part of what one demands, is right. ``strict`` takes every fact as sure. To admit not knowing is never against a fact.
     """
 
     name: ClassVar[str] = "contradiction"
@@ -102,18 +102,21 @@ class Contradiction(Filter):
         asked = self._asked_facts(pair)
         if not asked or not asked[0][0].answer or admits_ignorance(pair.answer, self._character, pair.language):
             return Verdict(self.name)
-        reasons = [self._against(pair, fact, score) for fact, score in asked]
+        reasons = [self._against(pair, fact, score, len(asked) == 1) for fact, score in asked]
         # What agrees with one of several facts that fit alike is right.
         return Verdict(self.name, reasons[0] if all(reasons) else "")
 
-    def _against(self, pair: Pair, fact: Fact, score: float) -> str:
-        """Return why an answer is not what a fact demands."""
+    def _against(self, pair: Pair, fact: Fact, score: float, alone: bool) -> str:
+        """Return why an answer is not what a fact demands: all of it where the fact comes to mind ``alone``."""
         canon = self._character.canon
         # What the question itself names is not asked for.
-        missing = [item for item in canon.missing(fact, pair.answer) if item in canon.missing(fact, pair.question)]
+        asked = canon.missing(fact, pair.question)
+        missing = [item for item in canon.missing(fact, pair.answer) if item in asked]
         if missing:
             wrong = self._wrong_instead(pair, fact, missing[0])
-            if wrong or self.strict or score >= self.sure:
+            # Of several facts the one that is asked for tells more: "Are your eyes blue?" not whose eyes they are like.
+            lacking = alone or len(missing) == len(asked)
+            if wrong or self.strict or (score >= self.sure and lacking):
                 right = canon.alternatives(missing[0])[0]
                 return f"fact {fact.id}: {right!r} is right" + (f", not {wrong!r}" if wrong else "")
         elif score >= self.sure and self._says_nothing_new(pair, fact):
