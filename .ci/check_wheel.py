@@ -12,8 +12,8 @@ def wanted_files() -> set[str]:
     """Return the names that the source tree says the wheel must hold."""
     names = set()
     for package, folder in (("camelbell_core", "camelbell_core"), ("camelbell_plugins", "plugins")):
-        names |= {f"{package}/{file.relative_to(ROOT / folder).as_posix()}" for file in (ROOT / folder).rglob("*.py")}
-        names.add(f"{package}/py.typed")
+        files = (file for file in (ROOT / folder).rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+        names |= {f"{package}/{file.relative_to(ROOT / folder).as_posix()}" for file in files}
     for file in (ROOT / "characters").rglob("*"):
         if file.is_file() and "__pycache__" not in file.parts:
             names.add(f"camelbell_characters/{file.relative_to(ROOT / 'characters').as_posix()}")

@@ -66,14 +66,17 @@ def write_fingerprint(folder: Path, base: TrainableBase, layout: Layout, model: 
     )
 
 
-def attach(base: TrainableBase, layout: Layout, folder: Path) -> Any:
-    """Return the base with the adapter on it; refuse one of another base or one that changes nothing."""
+def attach(base: TrainableBase, layout: Layout, folder: Path, name: str = "default") -> Any:
+    """Return the base with the adapter on it; refuse one of another base or one that changes nothing.
+
+    A base that carries adapters already takes this one beside them, under a ``name`` of its own, and switches to it.
+    """
     if not (folder / "adapter_config.json").is_file() or not any((folder / name).is_file() for name in _WEIGHTS):
         raise ModelMismatch(f"{str(folder)!r} holds no adapter", "train one: `camelbell train NAME`")
     check_fingerprint(base, layout, folder)
     import torch
 
-    model = _open_adapter(base, folder)
+    model = _open_adapter(base, folder, name)
     tuned, _ = probe(model, layout)
     if not bool(tuned.isfinite().all()):
         raise ModelMismatch(
@@ -89,12 +92,16 @@ def attach(base: TrainableBase, layout: Layout, folder: Path) -> Any:
     return model
 
 
-def _open_adapter(base: TrainableBase, folder: Path) -> Any:
+def _open_adapter(base: TrainableBase, folder: Path, name: str) -> Any:
     from peft import PeftModel
 
     try:
         with peft_warnings():
-            return PeftModel.from_pretrained(base.model, str(folder)).eval()
+            if not isinstance(base.model, PeftModel):
+                return PeftModel.from_pretrained(base.model, str(folder), adapter_name=name).eval()
+            base.model.load_adapter(str(folder), adapter_name=name)
+            base.model.set_adapter(name)
+            return base.model.eval()
     except Exception as error:  # peft, torch and safetensors raise types of their own
         why = " ".join(str(error).split())[:300] or type(error).__name__
         raise ModelMismatch(

@@ -5,10 +5,12 @@ torch, transformers and peft are imported inside functions: listings and help ne
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any, ClassVar
 
 from camelbell_core.errors import CamelBellError
@@ -20,9 +22,12 @@ _WINDOW = 4096  # tokens; a small model says nothing sensible beyond, whatever i
 
 
 class TorchModel(LanguageModel):
-    """A transformers model that continues prompts."""
+    """A transformers model that continues prompts; several may share one base, each with an adapter of its own."""
 
-    def __init__(self, base: TrainableBase, adapter: Path | None = None) -> None:
+    top_p = 0.9
+    seed: int | None = None
+
+    def __init__(self, base: TrainableBase, adapter: Path | None = None, slot: str = "default") -> None:
         self.name = base.name
         self.tokenizer = base.tokenizer
         self.layout = layout_for(base.tokenizer)
@@ -32,11 +37,45 @@ class TorchModel(LanguageModel):
         # The end of a turn by its template, and what else the model ends with when nobody tuned it.
         own = getattr(base.model.generation_config, "eos_token_id", None)
         self.end_ids = sorted({*self.layout.end_ids, *(own if isinstance(own, list) else [own])} - {None})
+        self._slot = slot if adapter is not None else ""
+        self._alone = Lock()
         if adapter is not None:
             from camelbell_core.adapters import attach
 
-            self.model = attach(base, self.layout, adapter)
+            self.model = attach(base, self.layout, adapter, slot)
             self.adapter = str(adapter)
+
+    @classmethod
+    def several(cls, base: TrainableBase, adapters: Sequence[Path | None]) -> list[TorchModel]:
+        """Return a model for each adapter, all on one base in memory; they speak in turns."""
+        models: list[TorchModel] = []
+        for number, adapter in enumerate(adapters):
+            carrier = models[-1].model if models else base.model
+            models.append(cls(replace(base, model=carrier), adapter, f"adapter{number}"))
+        for model in models:
+            model.model, model._alone = models[-1].model, models[0]._alone
+        return models
+
+    def with_sampling(self, top_p: float | None = None, seed: int | None = None) -> TorchModel:
+        """Return this model with a nucleus and a seed of its own; weights and base stay shared."""
+        twin = copy.copy(self)
+        twin.top_p = self.top_p if top_p is None else top_p
+        twin.seed = seed
+        return twin
+
+    @contextmanager
+    def _switched_on(self) -> Iterator[None]:
+        """Hold the base with this model's adapter, and no other, at work."""
+        with self._alone:
+            if not hasattr(self.model, "peft_config"):
+                yield
+            elif self._slot:
+                if self.model.active_adapter != self._slot:
+                    self.model.set_adapter(self._slot)
+                yield
+            else:
+                with self.model.disable_adapter():
+                    yield
 
     def stream(
         self, prompt: Prompt, max_tokens: int, temperature: float = 0.0, stop: Callable[[], bool] | None = None
@@ -55,13 +94,15 @@ class TorchModel(LanguageModel):
 
         options: dict[str, Any] = {"do_sample": False, "top_k": None, "top_p": None}
         if temperature > 0:
-            options = {"do_sample": True, "temperature": temperature, "top_p": 0.9}
+            options = {"do_sample": True, "temperature": temperature, "top_p": self.top_p}
         failures: list[BaseException] = []
 
         def work() -> None:
             try:
                 input_ids = torch.tensor([ids], device=self.model.device)
-                with torch.inference_mode():
+                with torch.inference_mode(), self._switched_on(), torch.random.fork_rng(enabled=self.seed is not None):
+                    if self.seed is not None:
+                        torch.manual_seed(self.seed)
                     self.model.generate(
                         input_ids,
                         attention_mask=torch.ones_like(input_ids),
@@ -196,7 +237,7 @@ class ChosenBase(BaseModel):
     def load_several(self, base: str, adapters: Sequence[Path | None]) -> list[LanguageModel]:
         """Open the base for several characters, one adapter or none each; an engine keeps it in memory once."""
         if self.engine is None:
-            return [self.loader.load(self.base, adapter) for adapter in adapters]
+            return self.loader.load_several(self.base, adapters)
         file = self.loader.gguf(self.base)
         if file is None:
             raise CamelBellError(
@@ -212,6 +253,10 @@ class ChosenBase(BaseModel):
     def gguf(self, base: str) -> GgufBase | None:
         """Return the base as a GGUF file, or None where it does not come as one."""
         return self.loader.gguf(self.base)
+
+    def files(self, base: str) -> tuple[Path, str]:
+        """Return the folder of transformers of the base's loader, and its fingerprint."""
+        return self.loader.files(self.base)
 
     def load_trainable(self, base: str) -> TrainableBase:
         """Open the base for training, with transformers."""

@@ -13,6 +13,8 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from camelbell_core.errors import CamelBellError
+
 if TYPE_CHECKING:
     from camelbell_core.character import Character
     from camelbell_core.opening import Opener
@@ -193,6 +195,7 @@ class LanguageModel(ABC):
     name: str
     adapter: str = ""
     layout: Layout
+    parallel: int = 1  # how many replies it can make at a time
 
     @abstractmethod
     def stream(
@@ -203,6 +206,10 @@ class LanguageModel(ABC):
     def count(self, text: str) -> int:
         """Return how many tokens a text is."""
         return len(self.layout.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def with_sampling(self, top_p: float | None = None, seed: int | None = None) -> LanguageModel:
+        """Return this model with a nucleus and a seed of its own; one that knows neither returns itself."""
+        return self
 
 
 @dataclass(kw_only=True)
@@ -240,6 +247,14 @@ class BaseModel(Part):
     def gguf(self, base: str) -> GgufBase | None:
         """Return the base as a GGUF file, or None where it does not come as one."""
         return None
+
+    def load_several(self, base: str, adapters: Sequence[Path | None]) -> list[LanguageModel]:
+        """Open the base for several characters, one adapter or none each; a loader that can keeps it in memory once."""
+        return [self.load(base, adapter) for adapter in adapters]
+
+    def files(self, base: str) -> tuple[Path, str]:
+        """Return a transformers folder of the base and its fingerprint, for an engine that opens it by itself."""
+        raise CamelBellError(f"the base {base!r} has no folder of transformers", "choose another: --base embedded")
 
     @abstractmethod
     def load_trainable(self, base: str) -> TrainableBase:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -29,13 +30,24 @@ class HubBase(BaseModel):
 
         return TorchModel(self.load_trainable(base), adapter)
 
+    def load_several(self, base: str, adapters: Sequence[Path | None]) -> list[LanguageModel]:
+        """Open the model once, for talking with each of the adapters."""
+        from camelbell_core.model import TorchModel
+
+        return [*TorchModel.several(self.load_trainable(base), adapters)]
+
     def load_trainable(self, base: str) -> TrainableBase:
         """Open the model for training."""
-        from camelbell_core.folders import fetch, folder_fingerprint
         from camelbell_core.model import open_pretrained
 
+        return open_pretrained(base, *self.files(base), quantize=self.quantize)
+
+    def files(self, base: str) -> tuple[Path, str]:
+        """Return the model's folder, fetched if it is not here, and its fingerprint."""
+        from camelbell_core.folders import fetch, folder_fingerprint
+
         folder = fetch(base)
-        return open_pretrained(base, folder, folder_fingerprint(folder), quantize=self.quantize)
+        return folder, folder_fingerprint(folder)
 
 
 @hookimpl

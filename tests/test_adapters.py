@@ -71,6 +71,29 @@ def test_a_model_with_an_adapter_names_it_and_talks(
         assert list(tuned.stream(prompt, 20)) != list(plain.stream(prompt, 20))
 
 
+@pytest.mark.parametrize("order", [(0, 1, None), (None, 1, 0), (1, None), (None, None), (0,)])
+def test_several_adapters_share_one_base_and_each_speaks_as_if_alone(
+    tiny_bases: dict[str, Path], adapter: Path, tmp_path: Path, order: tuple[int | None, ...]
+) -> None:
+    def opened() -> TrainableBase:
+        return replace(open_base(tiny_bases["llama-plain"]), name="tiny")
+
+    with peft_warnings():
+        torch.manual_seed(7)
+        config = LoraConfig(r=2, target_modules=["v_proj", "o_proj"], init_lora_weights=False)
+        get_peft_model(opened().model, config).save_pretrained(str(tmp_path / "other"), save_embedding_layers=False)
+    folders = [None if number is None else (adapter, tmp_path / "other")[number] for number in order]
+    alone = [TorchModel(opened(), folder) for folder in folders]
+    shared = TorchModel.several(opened(), folders)
+    assert [model.adapter for model in shared] == [str(folder or "") for folder in folders]
+    assert len({id(model.model) for model in shared}) == 1
+    for _ in range(2):  # each comes after each other
+        for prompt in (ZH, EN):
+            assert [[*m.stream(prompt, 12)] for m in shared] == [[*m.stream(prompt, 12)] for m in alone]
+    said = {"".join(model.stream(ZH, 12)) for model in shared}
+    assert len(said) == len(set(folders))
+
+
 def test_an_adapter_of_another_tool_is_taken_as_it_is(base: TrainableBase, adapter: Path) -> None:
     (adapter / "camelbell.json").unlink()
     layout = layout_for(base.tokenizer)

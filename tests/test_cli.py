@@ -20,10 +20,10 @@ from camelbell_core.journal import Workspace
 from camelbell_core.scaffold import new_bundle
 
 COMMANDS = (
-    "ablations answers characters chat check conversations eval export facts filter index new "
-    "plugins questions report restore run train"
+    "ablations agree answers characters chat check conversations eval export facts filter index new "
+    "plugins questions report restore run serve train"
 ).split()
-HEAVY = "torch transformers peft openai accelerate prompt_toolkit matplotlib rapidfuzz pydantic rich".split()
+HEAVY = "torch transformers peft openai accelerate prompt_toolkit matplotlib rapidfuzz pydantic rich fastapi uvicorn".split()
 NOTE = "note: there is no adapter for the base {!r} yet, so the bare model talks; train one: camelbell run lumen\n"
 QUIZ = [
     {"id": "1", "lang": "zh", "kind": "fact", "q": "你的宠物叫什么名字？", "must": [["阿白"]]},
@@ -318,7 +318,7 @@ def test_a_full_width_colon_is_named(lumen: Path, camelbell: Any) -> None:
         (
             ["chat", "lumen", "--frontend", "reppl"],
             "there is no chat frontend 'reppl'; did you mean \"repl\"?",
-            "known chat frontends: repl",
+            "known chat frontends: repl, serve",
         ),
         (
             ["chat", "harry_potter", "--at", "9-1"],

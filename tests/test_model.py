@@ -60,6 +60,34 @@ def test_a_model_counts_tokens(language: str) -> None:
 
 
 @pytest.mark.parametrize("language", ["zh", "en"])
+def test_a_seed_repeats_a_reply_and_leaves_other_random_numbers_alone(
+    tiny_bases: dict[str, Path], language: str
+) -> None:
+    model, prompt = TorchModel(open_base(tiny_bases["llama-plain"])), PROMPTS[language]
+
+    def said(**sampling: Any) -> str:
+        return "".join(model.with_sampling(**sampling).stream(prompt, 24, 1.5))
+
+    torch.manual_seed(1)
+    before = torch.rand(1)
+    torch.manual_seed(1)
+    first = said(seed=5)
+    assert torch.rand(1) == before
+    assert said(seed=5) == first
+    assert len({said(seed=number) for number in range(4)}) > 1
+    assert said(seed=-(2**63)) == said(seed=-(2**63))
+    assert (model.seed, model.top_p) == (None, 0.9)
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_a_nucleus_of_nothing_is_greedy(tiny_bases: dict[str, Path], language: str) -> None:
+    model, prompt = TorchModel(open_base(tiny_bases["llama-plain"])), PROMPTS[language]
+    greedy = "".join(model.stream(prompt, 24))
+    assert "".join(model.with_sampling(top_p=0.0).stream(prompt, 24, 1.5)) == greedy
+    assert "".join(model.with_sampling(top_p=1.0, seed=3).stream(prompt, 24, 1.5)) != greedy
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
 def test_a_reply_cut_within_a_character_ends_with_the_character_before(language: str) -> None:
     text = RECITED[language]
     talker = speaker(text, PROMPTS[language])

@@ -6,6 +6,7 @@ once in the cache: for an engine as the GGUF file that they are, for training as
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -99,13 +100,23 @@ class PackagedBase(BaseModel):
             license=package.license,
         )
 
+    def load_several(self, base: str, adapters: Sequence[Path | None]) -> list[LanguageModel]:
+        """Open the model once, for talking with each of the adapters."""
+        from camelbell_core.model import TorchModel
+
+        return [*TorchModel.several(self.load_trainable(base), adapters)]
+
     def load_trainable(self, base: str) -> TrainableBase:
         """Open the model for training; the first time, convert its file into the cache."""
         from camelbell_core.model import open_pretrained
+
+        return open_pretrained(base, *self.files(base), PACKAGES[base].license, self.quantize)
+
+    def files(self, base: str) -> tuple[Path, str]:
+        """Return the converted model's folder, made the first time, and the hash of the file that it was."""
         from camelbell_plugins.base_gguf.convert import cached_folder
 
-        package = PACKAGES[base]
-        return open_pretrained(base, cached_folder(base, package), package.sha256, package.license, self.quantize)
+        return cached_folder(base, PACKAGES[base]), PACKAGES[base].sha256
 
 
 @hookimpl

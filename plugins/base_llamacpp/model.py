@@ -105,7 +105,8 @@ class LlamaModel(LanguageModel):
         if temperature > 0:
             options |= {"top_k": self.top_k, "top_p": self.top_p, "min_p": 0.0}
             options |= {"samplers": ["penalties", "temperature", "top_k", "top_p"]}
-            options |= {"seed": -1 if self.seed is None else self.seed}
+            # llama.cpp's seeds are of 32 bits, and the last of them asks for chance.
+            options |= {"seed": -1 if self.seed is None else self.seed % (2**32 - 1)}
         if self.repetition != 1:
             options |= {"repeat_penalty": self.repetition, "repeat_last_n": self.window}
         return options
