@@ -20,7 +20,7 @@ from camelbell_core.journal import Workspace
 from camelbell_core.scaffold import new_bundle
 
 COMMANDS = (
-    "ablations agree answers characters chat check conversations eval export facts filter index new "
+    "ablations agree answers characters chat check conversations eval export facts filter import-adapter index new "
     "plugins questions report restore run serve train"
 ).split()
 HEAVY = "torch transformers peft openai accelerate prompt_toolkit matplotlib rapidfuzz pydantic rich fastapi uvicorn".split()
@@ -73,7 +73,7 @@ def read(file: Path) -> list[dict[str, Any]]:
 def test_the_help_names_all_commands(camelbell: Any) -> None:
     done = camelbell("--help")
     listed = re.findall(r"^  ([a-z-]+)  +\S", done.stdout.split("Commands:\n")[1], re.MULTILINE)
-    assert (done.returncode, done.stderr, listed) == (0, "", sorted([*COMMANDS, "agree", "import-adapter"]))
+    assert (done.returncode, done.stderr, listed) == (0, "", sorted(COMMANDS))
     assert camelbell("-h").stdout == done.stdout
 
 
@@ -699,7 +699,7 @@ def register_commands(cli):
 def test_a_mistake_in_a_plugins_command_is_told_like_any(tmp_path: Path, camelbell: Any) -> None:
     install(tmp_path / "site", "teller", COMMAND)
     assert told(camelbell("tell", "mistake")) == (2, "", "camelbell: 灯灭了\n  light it\n")
-    assert "\n  tell           Ends as it is told.\n" in camelbell("--help").stdout
+    assert re.search(r"^  tell +Ends as it is told\.$", camelbell("--help").stdout, re.MULTILINE)
 
 
 def test_a_bug_keeps_its_traceback(tmp_path: Path, camelbell: Any) -> None:
