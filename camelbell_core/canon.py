@@ -208,12 +208,14 @@ def _read_relations(
             if any("{b}" not in text for some in texts.values() for text in some):
                 problems.append(document.problem(("asks", name), "each way to ask names {b}, whose " + name + " it is"))
     relations: list[Relation] = []
+    met = _first_met(canon.facts.values())
     lines: dict[tuple[str, str, str], Problem] = {}
     for document, row in rows:
         for number, pair in enumerate(row.relations):
             relation, wrong = _relation(canon, pair, roles, languages)
             problems += [document.problem(("relations", number), what) for what in wrong]
             if relation and not wrong:
+                relation = _known_when_met(relation, met)
                 relations.append(relation)
                 for view in (relation, relation.turned()):
                     lines[view.first, view.role, view.second] = document.problem(("relations", number), "")
@@ -225,6 +227,24 @@ def _read_relations(
     facts, canon.questions = Speller(roles, canon.entities, languages, entity, canon.names, asks).spell(relations)
     for fact in facts:
         canon.facts.setdefault(fact.id, fact)
+
+
+def _first_met(facts: Iterable[Fact]) -> dict[str, Point]:
+    """Return when the character first knows anything of each entity, where its facts tell."""
+    met: dict[str, Point] = {}
+    for fact in facts:
+        known = fact.known_from or fact.source
+        if known:
+            met |= {entity: min(known, met.get(entity, known)) for entity in fact.about}
+    return met
+
+
+def _known_when_met(relation: Relation, met: Mapping[str, Point]) -> Relation:
+    """Return a tie that does not say when it becomes known as known once both are."""
+    if relation.points.get("known_from") or relation.points.get("source"):
+        return relation
+    known = [met[entity] for entity in (relation.first, relation.second) if entity in met]
+    return replace(relation, points={**relation.points, "known_from": max(known)}) if known else relation
 
 
 def _relation(

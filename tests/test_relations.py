@@ -726,3 +726,18 @@ def test_ways_to_ask_for_an_unknown_role_or_for_nobody_are_mistakes(tmp_path: Pa
         "ties.yaml:2: asks.mothr: unknown role 'mothr'; did you mean \"mother\"?",
         "ties.yaml:3: asks.friend: each way to ask names {b}, whose friend it is",
     ]
+
+
+def test_a_tie_without_a_time_is_known_once_both_are(tmp_path: Path) -> None:
+    told = (
+        "timeline: {chapters: [3, 3]}\nfacts:\n"
+        "  - {id: one, about: [ada], text: {zh: 艾, en: A}, source: 1-1}\n"
+        "  - {id: two, about: [bea], text: {zh: 贝, en: B}, source: 1-1, known_from: 2-2}\n"
+        "  - {id: three, about: [bea, ada], text: {zh: 贝, en: B}, source: 2-3}\n"
+    )
+    canon, problems = read(
+        tmp_path, "mother: ada, daughter: bea\nfriend: [ada, bea], known_from: 1-3", roles=told + ROLES
+    )
+    assert problems == []
+    assert canon.facts["r-ada-mother-bea"].known_from == Point(2, 2)
+    assert canon.facts["r-ada-friend-bea"].known_from == Point(1, 3)
