@@ -172,17 +172,18 @@ def read_canon(
             if lacking:
                 problems.append(document.problem(("entities", key), f"has no name in {', '.join(lacking)}"))
     canon = Canon(entities, (), timeline.chapters, extra, timeline.part)
-    places: dict[str, Problem] = {}
+    places: dict[str, tuple[Document, int]] = {}
     for document, row in rows:
         for number, fact_row in enumerate(row.facts):
             _read_fact(canon, document, ("facts", number), fact_row, list(languages), problems)
-            places.setdefault(fact_row.id, document.problem(("facts", number), ""))
+            places.setdefault(fact_row.id, (document, number))
     alone = [kind for _, row in rows for kind in row.one_at_a_time]
     for told, other in contradicting_facts(canon.facts.values(), alone, canon.entities):
         what = (
             f"{other.id} contradicts {told.id}: the {told.relation} is {told.answer[0]} there, {other.answer[0]} here"
         )
-        problems.append(replace(places[other.id], what=what))
+        document, number = places[other.id]
+        problems.append(document.problem(("facts", number), what))
     _read_relations(canon, rows, list(languages), entity, problems)
     return canon, problems
 
@@ -209,7 +210,7 @@ def _read_relations(
                 problems.append(document.problem(("asks", name), "each way to ask names {b}, whose " + name + " it is"))
     relations: list[Relation] = []
     met = _first_met(canon.facts.values())
-    lines: dict[tuple[str, str, str], Problem] = {}
+    lines: dict[tuple[str, str, str], tuple[Document, int]] = {}
     for document, row in rows:
         for number, pair in enumerate(row.relations):
             relation, wrong = _relation(canon, pair, roles, languages)
@@ -218,12 +219,12 @@ def _read_relations(
                 relation = _known_when_met(relation, met)
                 relations.append(relation)
                 for view in (relation, relation.turned()):
-                    lines[view.first, view.role, view.second] = document.problem(("relations", number), "")
+                    lines[view.first, view.role, view.second] = document, number
     alone = [kind for _, row in rows for kind in row.one_at_a_time]
     for one, other in contradicting_ties(relations, alone):
-        place = lines[other.first, other.role, other.second]
+        document, number = lines[other.first, other.role, other.second]
         what = f"{other.second} has {other.first} as {other.role} at a time when it is {one.first}"
-        problems.append(replace(place, what=what))
+        problems.append(document.problem(("relations", number), what))
     facts, canon.questions = Speller(roles, canon.entities, languages, entity, canon.names, asks).spell(relations)
     for fact in facts:
         canon.facts.setdefault(fact.id, fact)
@@ -233,8 +234,7 @@ def _first_met(facts: Iterable[Fact]) -> dict[str, Point]:
     """Return when the character first knows anything of each entity, where its facts tell."""
     met: dict[str, Point] = {}
     for fact in facts:
-        known = fact.known_from or fact.source
-        if known:
+        if known := fact.learned:
             met |= {entity: min(known, met.get(entity, known)) for entity in fact.about}
     return met
 

@@ -5,7 +5,6 @@ torch, transformers and peft are imported inside functions: listings and help ne
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -55,13 +54,6 @@ class TorchModel(LanguageModel):
         for model in models:
             model.model, model._alone = models[-1].model, models[0]._alone
         return models
-
-    def with_sampling(self, top_p: float | None = None, seed: int | None = None) -> TorchModel:
-        """Return this model with a nucleus and a seed of its own; weights and base stay shared."""
-        twin = copy.copy(self)
-        twin.top_p = self.top_p if top_p is None else top_p
-        twin.seed = seed
-        return twin
 
     @contextmanager
     def _switched_on(self) -> Iterator[None]:

@@ -75,13 +75,17 @@ class Fact:
     true_from: Point | None = None
     true_until: Point | None = None
 
+    @property
+    def learned(self) -> Point | None:
+        """When the character learns it, as far as that is told."""
+        return self.known_from or self.source
+
     def holds_at(self, at: Point | None) -> bool:
         """Tell whether the character knows this fact, and it is true, at a point of the story; None is its end."""
         if at is None:
             return self.true_until is None
-        known = self.known_from or self.source
         return (
-            (known is None or known <= at)
+            (self.learned is None or self.learned <= at)
             and (self.true_from is None or self.true_from <= at)
             and (self.true_until is None or at < self.true_until)
         )

@@ -269,7 +269,7 @@ def _joined(sentences: Sequence[str], language: str) -> str:
 
 def _asked_at(fact: Fact) -> Point:
     """Return the first story time at which a fact is known and true, which is when one that ends is asked for."""
-    return max((point for point in (fact.known_from or fact.source, fact.true_from) if point), default=Point(1, 1))
+    return max((point for point in (fact.learned, fact.true_from) if point), default=Point(1, 1))
 
 
 def _kind(role: str) -> str:

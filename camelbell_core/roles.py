@@ -6,12 +6,13 @@ before any work. ``name`` is how the YAML chooses it.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from camelbell_core.errors import CamelBellError
 
@@ -207,9 +208,15 @@ class LanguageModel(ABC):
         """Return how many tokens a text is."""
         return len(self.layout.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def with_sampling(self, top_p: float | None = None, seed: int | None = None) -> LanguageModel:
-        """Return this model with a nucleus and a seed of its own; one that knows neither returns itself."""
-        return self
+    def with_sampling(self, top_p: float | None = None, seed: int | None = None) -> Self:
+        """Return this model with a nucleus and a seed of its own, all else shared; one that has neither returns itself."""
+        if not hasattr(self, "top_p"):
+            return self
+        twin: Any = copy.copy(self)
+        twin.top_p = twin.top_p if top_p is None else top_p
+        twin.seed = seed
+        made: Self = twin
+        return made
 
 
 @dataclass(kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import re
@@ -83,13 +82,6 @@ class EndpointModel(LanguageModel):
         """Return about how many tokens a text is: the service's tokenizer is not known here."""
         chinese = len(CJK.findall(text))
         return chinese + -(-(len(text) - chinese) // 4)
-
-    def with_sampling(self, top_p: float | None = None, seed: int | None = None) -> EndpointModel:
-        """Return this model with a nucleus and a seed of its own."""
-        twin = copy.copy(self)
-        twin.top_p = self.top_p if top_p is None else top_p
-        twin.seed = seed
-        return twin
 
     def stream(
         self, prompt: Prompt, max_tokens: int, temperature: float = 0.0, stop: Callable[[], bool] | None = None

@@ -81,7 +81,8 @@ class Contradiction(Filter):
     answer that lacks what the fact's ``answer`` demands is rejected if it names a wrong entity or a wrong number
     instead. From a score of ``sure`` on it is rejected in any case, as is one that only says again what the question
     names, where the fact names more. Facts that fit up to ``nearly`` as well count too: an answer that agrees with one
-    of them, or holds part of what one demands, is right. ``strict`` takes every fact as sure. To admit not knowing is never against a fact.
+    of them, or holds part of what one demands, is right. ``strict`` takes every fact as sure. To admit not knowing is
+    never against a fact.
     """
 
     name: ClassVar[str] = "contradiction"

@@ -58,8 +58,7 @@ class CanonQuestions(QuestionGenerator):
 
 def _when(fact: Fact) -> str:
     """Return the story time at which a fact that ends is asked for, "" for one that holds to the end."""
-    known = fact.known_from or fact.source
-    starts = [point for point in (known, fact.true_from) if point]
+    starts = [point for point in (fact.learned, fact.true_from) if point]
     return str(max(starts)) if fact.true_until and starts else ""
 
 

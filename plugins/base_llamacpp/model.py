@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from camelbell_core.prompts import Layout, Prompt, layout_for
 from camelbell_core.roles import GgufBase, LanguageModel, TrainableBase
@@ -55,13 +54,11 @@ class LlamaModel(LanguageModel):
         seed: int | None = None,
         top_k: int | None = None,
         repetition: float | None = None,
-    ) -> LlamaModel:
+    ) -> Self:
         """Return this model with its own way to choose tokens above temperature 0; the server stays shared."""
-        twin = copy.copy(self)
-        twin.top_p = self.top_p if top_p is None else top_p
+        twin = super().with_sampling(top_p, seed)
         twin.top_k = self.top_k if top_k is None else top_k
         twin.repetition = self.repetition if repetition is None else repetition
-        twin.seed = seed
         return twin
 
     def stream(

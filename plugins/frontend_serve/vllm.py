@@ -6,7 +6,6 @@ https://docs.vllm.ai/en/latest/features/lora.html
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 import socket
@@ -41,13 +40,6 @@ class VllmModel(LanguageModel):
         self._served = served
         # No key goes anywhere, whatever the environment holds; our own line queues and retries.
         self._client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=120)
-
-    def with_sampling(self, top_p: float | None = None, seed: int | None = None) -> VllmModel:
-        """Return this model with a nucleus and a seed of its own."""
-        twin = copy.copy(self)
-        twin.top_p = self.top_p if top_p is None else top_p
-        twin.seed = seed
-        return twin
 
     def stream(
         self, prompt: Prompt, max_tokens: int, temperature: float = 0.0, stop: Callable[[], bool] | None = None
